@@ -1,0 +1,242 @@
+"""The snapshot: all that a member needs to run, decided as a whole and taken as a whole (operator → gateway).
+
+Mounted as one directory: `snapshot.json`, and beside it the files it names, each name carrying the hash of its content:
+`tls-<hash>.pem` (private key, certificate, intermediates in the order they are sent) and `ca-<hash>.pem` (CA certificates).
+A member takes a snapshot only when all its files are there and their contents have the hashes that their names say.
+Everything in here is resolved: policies merged, inheritance applied, defaults filled in, names normalised (lower case, A-labels).
+"""
+
+import hashlib
+import json
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from letterlock_api.base import Lenient
+from letterlock_api.destinationcontrol import TLSVersion
+from letterlock_api.listener import Behavior, ReceptionTLSMode
+
+SNAPSHOT_FILE: Final = "snapshot.json"
+FORMAT: Final = 1
+# Modes as members know them: `Default` has been resolved.
+ResolvedTLSMode = Literal[
+    "No", "Preferred", "Required", "PreferredVerify", "RequiredVerify", "RequiredVerifyHostedDomains"
+]
+# `{member}` in a file name stands for the member's name: machine-level certificates.
+FileName = str
+
+
+def content_hash(content: bytes) -> str:
+    """sha256 of `content`, the first 32 hex digits (128 bits): what file names and digests carry."""
+    return hashlib.sha256(content).hexdigest()[:32]
+
+
+def tls_file_name(content: bytes) -> FileName:
+    """Name of the file that holds a key with its certificate chain."""
+    return f"tls-{content_hash(content)}.pem"
+
+
+def ca_file_name(content: bytes) -> FileName:
+    """Name of the file that holds CA certificates."""
+    return f"ca-{content_hash(content)}.pem"
+
+
+class ServedCertificate(Lenient):
+    """A certificate as members use it."""
+
+    name: str
+    """The Certificate resource; empty: the demo certificate."""
+    file: FileName | None = None
+    """The file for all members (Cluster level)."""
+    files: dict[str, FileName] = Field(default_factory=dict)
+    """Per member name (Machine level)."""
+    demo: bool = False
+    """Whether it is the built-in demo certificate."""
+    names: list[str] = Field(default_factory=list)
+    """Names in it, for SNI."""
+
+    def file_for(self, member: str) -> FileName | None:
+        """The file that `member` uses; None: there is none for it yet."""
+        return self.file or self.files.get(member)
+
+
+class TrustList(Lenient):
+    """An enabled CA list."""
+
+    file: FileName
+    """CA certificates and pinned end-entity certificates, PEM."""
+    is_global: bool = True
+    """Whether it counts without being named."""
+
+
+class ReceptionPolicy(Lenient):
+    """A mail-flow policy with everything filled in."""
+
+    name: str
+    behavior: Behavior
+    tls_mode: ReceptionTLSMode = "No"
+    min_version: TLSVersion = "TLSv1.2"
+    ciphers: str | None = None
+    client_certificate: Literal["None", "Optional", "Required"] = "None"
+    client_ca_lists: list[str] = Field(default_factory=list)
+    """Names in `Snapshot.trust`; empty: all global ones."""
+    client_names: list[str] = Field(default_factory=list)
+    client_fingerprints: list[str] = Field(default_factory=list)
+    required_for_senders: list[str] = Field(default_factory=list)
+    max_message_size: int = 26214400
+    max_messages_per_connection: int = 100
+    max_recipients_per_message: int = 100
+    max_connections_per_host: int = 50
+    max_recipients_per_hour: int | None = None
+    banner: str = ""
+    reject_text: str = ""
+
+
+class AccessGroup(Lenient):
+    """One row of the host access table."""
+
+    name: str
+    senders: list[str]
+    policy: str
+
+
+class RecipientRule(Lenient):
+    """One row of the recipient access table."""
+
+    match: list[str]
+    accept: bool
+    text: str = ""
+
+
+class SnapshotListener(Lenient):
+    """A listener."""
+
+    name: str
+    type: Literal["Public", "Private"]
+    protocol: Literal["SMTP", "SMTPS"] = "SMTP"
+    address: str = ""
+    """Empty: all addresses of both families."""
+    port: int
+    certificates: list[ServedCertificate] = Field(default_factory=list)
+    """The first is the default. Empty only if no policy offers TLS."""
+    default_domain: str | None = None
+    domain_map: dict[str, str] = Field(default_factory=dict)
+    max_concurrency: int = 1000
+    tcp_queue: int = 50
+    policies: list[ReceptionPolicy]
+    groups: list[AccessGroup]
+    """Ends with a group whose senders are ALL, so that every client matches one."""
+    recipients: list[RecipientRule] = Field(default_factory=list)
+    proxy_from: list[str] = Field(default_factory=list)
+
+
+class NextHop(Lenient):
+    """A next hop that an administrator wrote."""
+
+    host: str
+    port: int = 25
+    priority: int = 0
+    implicit_tls: bool = False
+    auth_file: FileName | None = None
+
+
+class Destination(Lenient):
+    """Delivery policy of one resource's domains, inheritance applied."""
+
+    resource: str
+    """The DestinationControl; empty: the built-in default."""
+    domains: list[str]
+    """`a.example`, `.example` (all below), `*`. No two destinations share an entry."""
+    tls_mode: ResolvedTLSMode = "Preferred"
+    names: list[str] = Field(default_factory=list)
+    """Explicit reference names; empty: the mode's."""
+    ca_lists: list[str] = Field(default_factory=list)
+    """Names in `Snapshot.trust`; empty: all global ones."""
+    restricts_ca_lists: bool = False
+    """True: only `ca_lists` count, even where none of them is enabled (then nothing is trusted)."""
+    min_version: TLSVersion = "TLSv1"
+    ciphers: str | None = None
+    routes: list[NextHop] = Field(default_factory=list)
+    """Empty: MX look-up."""
+    connections: int = 500
+    messages_per_connection: int = 50
+    recipients_count: int | None = None
+    recipients_period: float = 3600.0
+    """Seconds."""
+
+
+class RetrySchedule(Lenient):
+    """Seconds, all of them."""
+
+    initial: float = 60.0
+    max: float = 3600.0
+    give_up_after: float = 259200.0
+    attempts: int = 100
+
+
+class SnapshotDelivery(Lenient):
+    """What holds for all outgoing mail."""
+
+    certificate: ServedCertificate | None = None
+    tls_alert: bool = False
+    retry: RetrySchedule = Field(default_factory=RetrySchedule)
+    bounce_from: str | None = None
+    delay_notice: float = 14400.0
+    bounce_max_size: int = 51200
+    resolvers: list[str] = Field(default_factory=list)
+    address_family: Literal["Any", "PreferIPv4", "PreferIPv6", "IPv4", "IPv6"] = "Any"
+
+
+class Snapshot(Lenient):
+    """All that a member needs."""
+
+    format: Annotated[int, Field(ge=1)] = FORMAT
+    gateway: str
+    namespace: str = "default"
+    hostname: str | None = None
+    """Template with {member} and {ordinal}; None: the member's own name."""
+    postmaster: str | None = None
+    max_hops: int = 25
+    listeners: list[SnapshotListener] = Field(default_factory=list[SnapshotListener])
+    destinations: list[Destination] = Field(default_factory=list[Destination])
+    """Always holds one for `*`."""
+    delivery: SnapshotDelivery = Field(default_factory=SnapshotDelivery)
+    trust: dict[str, TrustList] = Field(default_factory=dict)
+    """Enabled CA lists by name."""
+    files: list[FileName] = Field(default_factory=list)
+    """Every file that this snapshot names."""
+    digests: dict[str, str] = Field(default_factory=dict)
+    """Digest per resource, `Kind/name`, references included: what members report back."""
+
+    def encode(self) -> bytes:
+        """The bytes of `snapshot.json`: canonical (sorted keys, no defaults), so that equal snapshots are equal files."""
+        return json.dumps(
+            self.model_dump(mode="json", by_alias=True, exclude_defaults=True),
+            sort_keys=True,
+            separators=(",", ":"),
+            ensure_ascii=False,
+        ).encode()
+
+    def hash(self) -> str:
+        """Identity of this snapshot."""
+        return content_hash(self.encode())
+
+
+def decode(content: bytes) -> Snapshot:
+    """The snapshot in `content`. Raises ValueError (pydantic's ValidationError is one) where it is none."""
+    snapshot = Snapshot.model_validate_json(content)
+    if snapshot.format > FORMAT:
+        raise ValueError(
+            f"snapshot format {snapshot.format} is newer than this program knows ({FORMAT}): upgrade the members first"
+        )
+    return snapshot
+
+
+def member_hostname(template: str | None, member: str) -> str:
+    """The name that `member` goes by on the wire: the template with {member} and {ordinal} replaced."""
+    ordinal = member.rpartition("-")[2]
+    return (
+        (template or member)
+        .replace("{member}", member)
+        .replace("{ordinal}", ordinal if ordinal.isdigit() else "0")
+    )

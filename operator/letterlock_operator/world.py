@@ -1,0 +1,82 @@
+"""What was observed: plain, frozen values of one namespace. Decisions see nothing else.
+
+One world is one namespace, because a namespace is one trust domain: all its gateways and all that belongs to them.
+Not being there and not being readable are different values: a key of a dict that is missing means "is not there";
+an `Unreadable` means "could not be read", and no decision may take it for absence.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from letterlock_api.calist import CAList
+from letterlock_api.certificate import Certificate
+from letterlock_api.destinationcontrol import DestinationControl
+from letterlock_api.listener import Listener
+from letterlock_api.mailgateway import MailGateway
+from letterlock_api.state import MemberState
+
+
+@dataclass(frozen=True)
+class Unreadable:
+    """Something that is there, or may be, and could not be read."""
+
+    problem: str
+
+
+@dataclass(frozen=True)
+class Keep:
+    """A Secret or ConfigMap: data by key, decoded."""
+
+    name: str
+    data: Mapping[str, bytes]
+    type: str = "Opaque"
+    ours: bool = False
+    """Whether its controller owner reference names one of our resources (folders: whether we wrote it)."""
+    owner: str = ""
+    """`Kind/name` of that resource."""
+    resource_version: str = ""
+
+
+@dataclass(frozen=True)
+class InvalidResource:
+    """A resource that does not fit the models; the API server refuses most of these, a folder cannot."""
+
+    kind: str
+    name: str
+    generation: int | None
+    problem: str
+    """For people, one line."""
+
+
+@dataclass(frozen=True)
+class Member:
+    """One gateway member as it was seen from here."""
+
+    name: str
+    ready: bool
+    """Whether its pod is Ready (`up`: whether its process runs)."""
+    state: MemberState | None
+    """Its own word; None: it has not answered."""
+    problem: str = ""
+    """Why it has not answered."""
+
+
+@dataclass(frozen=True)
+class World:
+    """Everything that decisions about one namespace rest on."""
+
+    namespace: str
+    gateways: Mapping[str, MailGateway] = field(default_factory=dict[str, MailGateway])
+    certificates: Mapping[str, Certificate] = field(default_factory=dict[str, Certificate])
+    listeners: Mapping[str, Listener] = field(default_factory=dict[str, Listener])
+    destinations: Mapping[str, DestinationControl] = field(default_factory=dict[str, DestinationControl])
+    ca_lists: Mapping[str, CAList] = field(default_factory=dict[str, CAList])
+    invalid: tuple[InvalidResource, ...] = ()
+    secrets: Mapping[str, Keep | Unreadable] = field(default_factory=dict[str, Keep | Unreadable])
+    config_maps: Mapping[str, Keep | Unreadable] = field(default_factory=dict[str, Keep | Unreadable])
+    foreign: frozenset[str] = frozenset()
+    """`Kind/name` of StatefulSets, Services and so on that exist without our owner reference."""
+    members: Mapping[str, tuple[Member, ...]] = field(default_factory=dict[str, tuple[Member, ...]])
+    """By gateway: every member that exists."""
+    system_roots: bytes = b""
+    """Mozilla's roots, PEM (A1)."""
