@@ -1,0 +1,56 @@
+"""What every action needs: the client, what is known of the namespace, and who owns what. Made by `reconcile`."""
+
+from dataclasses import dataclass, field
+
+from letterlock_api.base import API_VERSION
+from letterlock_operator.api import API, Object
+from letterlock_operator.store import NamespaceStore, Store
+
+
+class OwnerGone(Exception):
+    """The resource that would own an object is not there any more: nothing to write."""
+
+
+@dataclass
+class Memory:
+    """What actions remember of one namespace between plans; nothing is lost with it but some patience."""
+
+    settled: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict[tuple[str, str], tuple[str, int]])
+    """By kind and name: what was applied last (its hash), and the revision that came of it."""
+    repairs: dict[tuple[str, str], list[float]] = field(default_factory=dict[tuple[str, str], list[float]])
+    """By kind and name: when changes of others were undone (Unix seconds)."""
+    told: dict[str, str] | None = None
+    """Events of the plan before, by name; None before the first plan."""
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """One namespace of the cluster, for actions."""
+
+    api: API
+    store: Store
+    namespace: str
+    memory: Memory
+
+    @property
+    def known(self) -> NamespaceStore:
+        """The objects as they were seen last."""
+        return self.store.namespace(self.namespace)
+
+    def seen(self, kind: str, item: Object) -> None:
+        """An answer to a write: the newest state of an object."""
+        self.store.put(kind, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
+
+    def owner_reference(self, owner: str) -> Object:
+        """The controller reference to `Kind/name`. Raises OwnerGone."""
+        kind, _, name = owner.partition("/")
+        item = self.known.objects[kind].get(name)
+        if item is None:
+            raise OwnerGone(owner)
+        return {
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "name": name,
+            "uid": item["metadata"]["uid"],
+            "controller": True,
+        }

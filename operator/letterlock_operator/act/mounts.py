@@ -1,0 +1,83 @@
+"""What members have mounted: files first, then the snapshot that names them, then old files away.
+
+Called by `act.carry`. At every moment the snapshot in place is complete: file names are hashes of their content,
+new ones are added before `snapshot.json` names them, and old ones go only when every Ready member runs the new one.
+"""
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
+from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
+from letterlock_operator import names
+from letterlock_operator.act import derived
+from letterlock_operator.act.cluster import Cluster
+from letterlock_operator.api import Object
+from letterlock_operator.plan import Mount
+from letterlock_operator.world import Keep, Member
+
+_OWNER: Final = "MailGateway"
+
+
+async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[Member]) -> None:
+    """Bring the gateway's mounted objects closer to `mount`. Raises api.APIError."""
+    snapshot = mount.snapshot.encode()
+    current = content_hash(snapshot)
+    stored = cluster.known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
+    in_place = stored is not None and (stored.get("data") or {}).get(SNAPSHOT_FILE) == snapshot.decode()
+    everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
+    keep_old = not (in_place and everybody)
+    await _shards(cluster, gateway, "Secret", mount.tls_files, keep_old=keep_old)
+    await _shards(cluster, gateway, "ConfigMap", mount.ca_files, keep_old=keep_old)
+    await derived.put(
+        cluster,
+        _object(
+            cluster,
+            gateway,
+            "ConfigMap",
+            names.snapshot_config_map(gateway),
+            {SNAPSHOT_FILE: snapshot.decode()},
+        ),
+    )
+
+
+async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None:
+    """Give the members their side of the internal identity: not the CA's key, and not the operator's."""
+    data = {name: _encode(internal.data[name]) for name in (INTERNAL_CERTIFICATE_FILE, INTERNAL_CA_FILE)}
+    await derived.put(cluster, _object(cluster, gateway, "Secret", names.member_secret(gateway), data))
+
+
+async def _shards(
+    cluster: Cluster, gateway: str, kind: str, files: Mapping[str, bytes], *, keep_old: bool
+) -> None:
+    secret = kind == "Secret"
+    count = names.KEY_SHARDS if secret else names.CA_SHARDS
+    wanted: list[dict[str, str]] = [{} for _ in range(count)]
+    for file, content in files.items():
+        wanted[names.shard_of(file, count)][file] = _encode(content) if secret else content.decode()
+    for number, data in enumerate(wanted):
+        name = names.key_shard(gateway, number) if secret else names.ca_shard(gateway, number)
+        stored = cluster.known.objects[kind].get(name)
+        old: Mapping[str, str] = (stored or {}).get("data") or {}
+        if stored is None and not data:
+            continue
+        content = {**old, **data} if keep_old else data
+        await derived.put(cluster, _object(cluster, gateway, kind, name, content))
+
+
+def _object(cluster: Cluster, gateway: str, kind: str, name: str, data: Mapping[str, str]) -> Object:
+    return {
+        "apiVersion": "v1",
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "labels": dict(names.labels(gateway)),
+            "ownerReferences": [cluster.owner_reference(f"{_OWNER}/{gateway}")],
+        },
+        "data": dict(data),
+    }
+
+
+def _encode(content: bytes) -> str:
+    return base64.b64encode(content).decode()

@@ -1,0 +1,147 @@
+"""From the store to a `World`: raw objects become the frozen values that decisions see. Called by `reconcile`."""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any, Final
+
+import certifi
+from pydantic import ValidationError
+
+from letterlock_api.kinds import KINDS, AnyResource
+from letterlock_operator.api import Object
+from letterlock_operator.store import NamespaceStore, controller, revision
+from letterlock_operator.world import InvalidResource, Keep, Member, Unreadable, World
+
+# Derived objects whose names others may have taken before us.
+_DERIVED: Final = ("StatefulSet", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget")
+
+
+@dataclass(frozen=True)
+class _Parsed:
+    revision: int
+    value: AnyResource | InvalidResource
+
+
+class Observer:
+    """Builds worlds; remembers parsed resources, so that one change among 10,000 parses one."""
+
+    def __init__(self) -> None:
+        self._parsed: dict[tuple[str, str, str], _Parsed] = {}
+
+    def world(
+        self, namespace: str, known: NamespaceStore, members: Mapping[str, tuple[Member, ...]]
+    ) -> World:
+        """The namespace as it is known now. `members`: by gateway, as the polls have shown them."""
+        invalid: list[InvalidResource] = []
+        found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+        for kind, model in KINDS.items():
+            for name, item in known.objects[kind].items():
+                if item["metadata"].get("deletionTimestamp"):
+                    continue
+                value = self._parse(kind, model, namespace, name, item)
+                if isinstance(value, InvalidResource):
+                    invalid.append(value)
+                else:
+                    found[kind][name] = value
+        return World(
+            namespace=namespace,
+            gateways=found["MailGateway"],
+            certificates=found["Certificate"],
+            listeners=found["Listener"],
+            destinations=found["DestinationControl"],
+            ca_lists=found["CAList"],
+            invalid=tuple(invalid),
+            secrets={name: secret(item, known) for name, item in known.objects["Secret"].items()},
+            config_maps={name: config_map(item, known) for name, item in known.objects["ConfigMap"].items()},
+            foreign=frozenset(
+                f"{kind}/{name}"
+                for kind in _DERIVED
+                for name, item in known.objects[kind].items()
+                if not is_ours(item, known)
+            ),
+            members=members,
+            system_roots=system_roots(),
+        )
+
+    def forget(self, namespace: str) -> None:
+        """The namespace is no longer served."""
+        for key in [key for key in self._parsed if key[0] == namespace]:
+            del self._parsed[key]
+
+    def _parse(
+        self, kind: str, model: type[AnyResource], namespace: str, name: str, item: Object
+    ) -> AnyResource | InvalidResource:
+        known = self._parsed.get((namespace, kind, name))
+        if known is None or known.revision != revision(item):
+            known = _Parsed(revision(item), parse(kind, model, item))
+            self._parsed[namespace, kind, name] = known
+        return known.value
+
+
+def parse(kind: str, model: type[AnyResource], item: Object) -> AnyResource | InvalidResource:
+    """The resource in `item`. A status that we cannot read (a newer version wrote it) counts as none."""
+    body = {key: value for key, value in item.items() if key in {"kind", "apiVersion", "metadata", "spec"}}
+    body["kind"] = kind
+    try:
+        return model.model_validate({**body, "status": item.get("status") or {}})
+    except ValidationError:
+        pass
+    try:
+        return model.model_validate(body)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        metadata = item["metadata"]
+        return InvalidResource(kind, metadata["name"], metadata.get("generation"), f"{where}: {first['msg']}")
+
+
+def is_ours(item: Object, known: NamespaceStore) -> bool:
+    """Whether a resource of ours that is there now owns it."""
+    reference = controller(item)
+    return reference is not None and known.owner_exists(reference)
+
+
+def secret(item: Object, known: NamespaceStore) -> Keep | Unreadable:
+    """A Secret, decoded."""
+    encoded: Mapping[str, str] = item.get("data") or {}
+    try:
+        data = {key: base64.b64decode(value or "", validate=True) for key, value in encoded.items()}
+    except binascii.Error as error:
+        return Unreadable(f"its data is not base64: {error}")
+    return _keep(item, data, known, str(item.get("type") or "Opaque"))
+
+
+def config_map(item: Object, known: NamespaceStore) -> Keep | Unreadable:
+    """A ConfigMap; text and binary data alike as bytes."""
+    text: Mapping[str, str] = item.get("data") or {}
+    binary: Mapping[str, str] = item.get("binaryData") or {}
+    data = {key: value.encode() for key, value in text.items()}
+    try:
+        for key, value in binary.items():
+            data[key] = base64.b64decode(value, validate=True)
+    except binascii.Error as error:
+        return Unreadable(f"its binaryData is not base64: {error}")
+    return _keep(item, data, known, "")
+
+
+def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_: str) -> Keep:
+    reference = controller(item)
+    ours = is_ours(item, known)
+    return Keep(
+        name=item["metadata"]["name"],
+        data=data,
+        type=type_,
+        ours=ours,
+        owner=f"{reference['kind']}/{reference['name']}" if reference and ours else "",
+        resource_version=str(item["metadata"].get("resourceVersion", "")),
+    )
+
+
+@cache
+def system_roots() -> bytes:
+    """Mozilla's roots, PEM, as certifi brings them."""
+    return Path(certifi.where()).read_bytes()
