@@ -1,0 +1,38 @@
+#!/bin/sh
+# Installs what the tests need beside Python on a bare Debian machine; quick when all is there. `make test` runs it.
+# postfix, swaks and openssl are real peers for the mail tests (features.md: a row counts only with a real peer).
+set -eu
+
+missing=""
+need() { # PROGRAM PACKAGE...
+    PATH="$PATH:/usr/sbin:/sbin" command -v "$1" >/dev/null 2>&1 && return
+    shift
+    missing="$missing $*"
+}
+need postfix postfix
+need swaks swaks libnet-ssleay-perl
+need openssl openssl
+# swaks speaks TLS only with this module, and does not depend on it.
+[ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
+    missing="$missing libnet-ssleay-perl"
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+    echo "These packages are missing and only root can install them:$missing" >&2
+    exit 1
+fi
+export DEBIAN_FRONTEND=noninteractive
+# No daemon of the package's own: invoke-rc.d asks this program before it starts a service, and 101 means "no".
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+    trap 'rm -f "$policy"' EXIT
+fi
+# Only where nobody has chosen yet: a configuration without any delivery of its own.
+if ! dpkg -s postfix >/dev/null 2>&1; then
+    echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+fi
+apt-get update -q
+# shellcheck disable=SC2086 # one word a package
+apt-get install -q -y --no-install-recommends $missing
