@@ -81,7 +81,8 @@ def find(kubeconfig: str | None = None, context: str | None = None) -> Access:
         raise NoCluster(
             f"no API server to talk to: {error}; give --kubeconfig FILE or set KUBECONFIG"
         ) from error
-    authorization: str = loaded.get_api_key_with_prefix("authorization") or ""
+    # The library has renamed this key: older versions say `authorization`.
+    authorization: str = loaded.get_api_key_with_prefix("BearerToken", "authorization") or ""
     scheme, _, token = authorization.partition(" ")
     return Access(
         server=str(loaded.host).rstrip("/"),

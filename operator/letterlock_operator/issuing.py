@@ -33,7 +33,7 @@ OPERATOR_IDENTITY: Final = "operator-tls.pem"
 
 # Outlives any cluster: only the operator and its members ever see these, and both are replaced with the Secret.
 _INTERNAL_VALIDITY: Final = timedelta(days=3650)
-# In the order that distinguished names are written, from the country down to the name (RFC 4519, RFC 4514).
+# In the order that distinguished names are encoded, from the country down to the name.
 _SUBJECT: Final = {
     "country": NameOID.COUNTRY_NAME,
     "state": NameOID.STATE_OR_PROVINCE_NAME,
@@ -47,7 +47,7 @@ type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 
 
 def issue(order: Issue, present: Keep | None, now: datetime) -> dict[str, bytes]:
-    """What shall be in the Secret of `order`: a key, a self-signed certificate and a request for the same key.
+    """What shall be in the Secret of `order`: a key, a self-signed certificate, a request for the same key.
 
     `present`: the Secret as it is, whose key is kept where the order says so. Valid from `now`, to the second,
     for `order.days` or to `order.not_after_cap`. Raises ValueError for a key or a name that cannot be used.
@@ -117,7 +117,7 @@ def issue_internal(gateway: str, now: datetime) -> dict[str, bytes]:
 
 
 def _names(dns_names: Sequence[str], common_name: str) -> tuple[str, ...]:
-    """The subject alternative names as A-labels (RFC 5280, 4.2.1.6), the common name among them, each once."""
+    """The alternative names as A-labels (RFC 5280, 4.2.1.6), the common name among them, each once."""
     wanted = [*dns_names, common_name] if common_name not in dns_names else list(dns_names)
     encoded = [_a_label(name) for name in wanted if name]
     if not encoded:

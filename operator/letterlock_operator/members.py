@@ -1,6 +1,6 @@
 """Asking one gateway member how it is, over mutual TLS. Called by `following`, and by `letterlock up`.
 
-Both sides prove that the gateway's internal CA knows them; the address is not part of the proof, a fixed name is.
+Both sides prove that the gateway's internal CA knows them; a fixed name is proved, the address is not.
 """
 
 import os
@@ -26,7 +26,7 @@ class MemberUnreachable(Exception):
 
 
 async def poll(address: str, port: int, identity: Keep) -> MemberState:
-    """The state of the member at `address`. `identity`: the gateway's internal Secret. Raises MemberUnreachable."""
+    """The state of the member at `address`, asked with the gateway's internal Secret. Raises MemberUnreachable."""
     try:
         context = _context(
             identity.data[issuing.OPERATOR_IDENTITY], identity.data[issuing.INTERNAL_CA_CERTIFICATE]

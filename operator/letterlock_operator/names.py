@@ -1,4 +1,4 @@
-"""Names and labels of the objects that we write: the one place that `decide`, `act` and the watches agree on."""
+"""Names and labels of the objects that we write: what `decide`, `act` and the watches agree on."""
 
 from collections.abc import Mapping
 from typing import Final
@@ -12,7 +12,7 @@ MANAGER: Final = "letterlock"
 # Pods are watched by this selector only: a cluster has many, and theirs change all the time.
 POD_SELECTOR: Final = f"{MANAGED_BY}={MANAGER},{GATEWAY_LABEL}"
 
-# The pod template declares all of these from the start, each optional, so that it never changes with configuration.
+# The pod template declares all of these from the start, optional, so that it never changes with configuration.
 KEY_SHARDS: Final = 16
 CA_SHARDS: Final = 4
 

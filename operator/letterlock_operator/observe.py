@@ -1,4 +1,4 @@
-"""From the store to a `World`: raw objects become the frozen values that decisions see. Called by `reconcile`."""
+"""From store to `World`: raw objects become the frozen values that decisions see. Called by `reconcile`."""
 
 import base64
 import binascii

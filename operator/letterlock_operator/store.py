@@ -1,7 +1,7 @@
 """What the watches and lists have shown so far, as plain dicts by namespace, kind and name. In memory only.
 
-Written by `handlers` (events) and `reconcile` (lists, answers to our own writes), read by `observe` and `act`.
-An object never goes back in time: resourceVersions of one kind are ordered (comparable since Kubernetes 1.35 by
+Written by `handlers` (events), `reconcile` (lists) and `act` (answers to our own writes), read by `observe` and
+`act`. An object never goes back in time: resourceVersions of one kind are ordered (since Kubernetes 1.35 by
 contract, before that because etcd counts), and what a list did not show at its revision is gone.
 """
 
@@ -16,7 +16,7 @@ from letterlock_operator.api import Object
 
 # Kept whole even where they are not ours: resources refer to them by name.
 _REFERENCED: Final = frozenset({"Secret", "ConfigMap"})
-# Everything that a namespace's decisions rest on, in the order that it is listed. Referenced objects come last,
+# All that a namespace's decisions rest on, in the order that it is listed. Referenced objects come last,
 # so that a resource never refers to something that was listed before it existed.
 WATCHED: Final = (
     *KINDS,
@@ -50,7 +50,7 @@ class NamespaceStore:
         return all(kind in self.listed for kind in WATCHED)
 
     def owner_exists(self, reference: Mapping[str, object]) -> bool:
-        """Whether an owner reference names a resource of ours that is there now, the same one and not a namesake."""
+        """Whether an owner reference names a resource of ours that is there now, and not a namesake of it."""
         owner = self.objects[str(reference.get("kind"))].get(str(reference.get("name")))
         return owner is not None and owner["metadata"].get("uid") == reference.get("uid")
 
@@ -95,7 +95,7 @@ class Store:
         return True
 
     def replace(self, namespace: str, kind: str, items: Iterable[Object], listed_at: int) -> bool:
-        """Take in a whole list. Objects that are newer than it stay. True where anything differs from before."""
+        """Take in a whole list; what is newer than it stays. True where anything differs from before."""
         known = self.namespace(namespace)
         before = known.objects[kind]
         after = {item["metadata"]["name"]: trimmed(kind, item) for item in items}

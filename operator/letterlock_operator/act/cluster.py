@@ -1,4 +1,4 @@
-"""What every action needs: the client, what is known of the namespace, and who owns what. Made by `reconcile`."""
+"""What every action needs: the client, what is known of the namespace, who owns what. Made by `reconcile`."""
 
 from dataclasses import dataclass, field
 
@@ -15,7 +15,9 @@ class OwnerGone(Exception):
 class Memory:
     """What actions remember of one namespace between plans; nothing is lost with it but some patience."""
 
-    settled: dict[tuple[str, str], tuple[str, int]] = field(default_factory=dict[tuple[str, str], tuple[str, int]])
+    settled: dict[tuple[str, str], tuple[str, int]] = field(
+        default_factory=dict[tuple[str, str], tuple[str, int]]
+    )
     """By kind and name: what was applied last (its hash), and the revision that came of it."""
     repairs: dict[tuple[str, str], list[float]] = field(default_factory=dict[tuple[str, str], list[float]])
     """By kind and name: when changes of others were undone (Unix seconds)."""

@@ -1,6 +1,6 @@
 """Derived objects by server-side apply: written only where they differ, put back where others changed them.
 
-Called by `act.carry`. An object that exists without an owner of ours is left alone; decisions say `NameTaken`.
+Called by `act.carry`. An object that exists without an owner of ours stays: decisions say `NameTaken`.
 """
 
 import logging
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 async def put(cluster: Cluster, wanted: Object) -> bool:
-    """Make the object what it shall be. `wanted` names its owner in ownerReferences. False: it is not ours.
+    """Make the object what it shall be. `wanted` names its owner reference. False: it is not ours.
 
     Raises api.APIError.
     """

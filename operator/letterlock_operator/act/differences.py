@@ -22,7 +22,7 @@ def differs(wanted: Object, observed: Object) -> bool:
     )
 
 
-def _covers(observed: Any, wanted: Any) -> bool:
+def _covers(observed: object, wanted: object) -> bool:
     """Whether `observed` has all of `wanted`; what the server and others add beside it does not matter."""
     if isinstance(wanted, Mapping):
         fields = cast("Mapping[str, Any]", wanted)
@@ -40,7 +40,7 @@ def _covers(observed: Any, wanted: Any) -> bool:
     return observed == wanted
 
 
-def _owns_more(fields: Mapping[str, Any], wanted: Any) -> bool:
+def _owns_more(fields: Mapping[str, Any], wanted: object) -> bool:
     """Whether `fields` (metav1.FieldsV1, as in managedFields) names something that `wanted` has not."""
     for path, below in fields.items():
         if path == ".":
@@ -62,7 +62,7 @@ def _owns_more(fields: Mapping[str, Any], wanted: Any) -> bool:
     return False
 
 
-def _element(wanted: Any, keys: Mapping[str, Any]) -> tuple[bool, Any]:
+def _element(wanted: object, keys: Mapping[str, Any]) -> tuple[bool, Any]:
     """The element of a list that `keys` names; a key that it leaves to the server's default fits anything."""
     if isinstance(wanted, list):
         for element in cast("list[Any]", wanted):

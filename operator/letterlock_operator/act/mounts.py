@@ -1,7 +1,7 @@
 """What members have mounted: files first, then the snapshot that names them, then old files away.
 
-Called by `act.carry`. At every moment the snapshot in place is complete: file names are hashes of their content,
-new ones are added before `snapshot.json` names them, and old ones go only when every Ready member runs the new one.
+Called by `act.carry`. At every moment the snapshot in place is complete: file names are hashes of their
+content, new ones are added before `snapshot.json` names them, and old ones go once every Ready member runs it.
 """
 
 import base64
@@ -25,7 +25,8 @@ async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[
     snapshot = mount.snapshot.encode()
     current = content_hash(snapshot)
     stored = cluster.known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
-    in_place = stored is not None and (stored.get("data") or {}).get(SNAPSHOT_FILE) == snapshot.decode()
+    data: Mapping[str, str] = (stored or {}).get("data") or {}
+    in_place = data.get(SNAPSHOT_FILE) == snapshot.decode()
     everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
     keep_old = not (in_place and everybody)
     await _shards(cluster, gateway, "Secret", mount.tls_files, keep_old=keep_old)

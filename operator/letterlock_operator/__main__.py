@@ -1,0 +1,35 @@
+"""`python -m letterlock_operator`: the operator without the rest of the command line."""
+
+import argparse
+import sys
+
+from letterlock_operator import main
+
+
+def _options() -> main.Options:
+    parser = argparse.ArgumentParser(
+        prog="python -m letterlock_operator", description="The Letterlock operator."
+    )
+    parser.add_argument(
+        "--namespace",
+        action="append",
+        default=[],
+        help="serve only this namespace (repeatable); default: all",
+    )
+    parser.add_argument("--kubeconfig", help="kubeconfig file; default: the pod's own, else the usual one")
+    parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--image", default="", help="image of gateway members that name none")
+    parser.add_argument("--health-port", type=int, help="answer /healthz on this port")
+    parser.add_argument("--log-format", choices=("json", "text"), default="json")
+    given = parser.parse_args()
+    return main.Options(
+        namespaces=tuple(given.namespace),
+        kubeconfig=given.kubeconfig,
+        context=given.context,
+        image=given.image,
+        health_port=given.health_port,
+        log_format=given.log_format,
+    )
+
+
+sys.exit(main.run(_options()))

@@ -1,0 +1,71 @@
+"""Carries out one plan of one namespace, in the order that keeps members complete. Called by `reconcile`."""
+
+import logging
+from collections.abc import Awaitable, Sequence
+from datetime import datetime
+
+from letterlock_api.base import API_VERSION
+from letterlock_operator import api, names
+from letterlock_operator.act import derived, events, keys, mounts, statuses
+from letterlock_operator.act.cluster import Cluster, OwnerGone
+from letterlock_operator.api import Object
+from letterlock_operator.plan import Ensure, Plan
+from letterlock_operator.world import Keep, World
+
+_log = logging.getLogger(__name__)
+
+
+class NotCarriedOut(Exception):
+    """Parts of a plan that the API server refused; the text names them."""
+
+
+async def carry_out(
+    cluster: Cluster, plan: Plan, objects: Sequence[Object], world: World, now: datetime
+) -> bool:
+    """Do all that the plan and its derived `objects` ask for. True: decide again soon.
+
+    What the API server refuses does not keep the rest from being done. Raises NotCarriedOut afterwards, and
+    api.Unavailable at once.
+    """
+    refused: list[str] = []
+
+    async def attempt(what: str, work: Awaitable[object]) -> None:
+        try:
+            await work
+        except OwnerGone:
+            _log.debug("%s: its owner has gone", what)
+        except (api.Refused, api.Conflict, api.NotFound) as error:
+            refused.append(f"{what}: {error}")
+
+    for ensure in plan.ensures:
+        await attempt(f"{ensure.kind} {ensure.name}", _ensure(cluster, ensure))
+    again = await keys.carry_out(cluster, [*plan.internal, *plan.issues], world.secrets, now)
+    for wanted in objects:
+        await attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
+    for gateway in world.gateways:
+        internal = world.secrets.get(names.internal_secret(gateway))
+        if isinstance(internal, Keep) and internal.ours:
+            await attempt(f"identity of {gateway}", mounts.write_identity(cluster, gateway, internal))
+    for gateway, mount in plan.mounts.items():
+        members = world.members.get(gateway, ())
+        await attempt(f"mount of {gateway}", mounts.write(cluster, gateway, mount, members))
+    for (kind, name), status in plan.statuses.items():
+        await attempt(f"status of {kind} {name}", statuses.write(cluster, kind, name, status))
+    await attempt("events", events.post(cluster, plan.events, now))
+    if refused:
+        raise NotCarriedOut("; ".join(refused))
+    return again
+
+
+async def _ensure(cluster: Cluster, ensure: Ensure) -> None:
+    body = {
+        "apiVersion": API_VERSION,
+        "kind": ensure.kind,
+        "metadata": {"name": ensure.name},
+        "spec": dict(ensure.spec),
+    }
+    try:
+        answer = await cluster.api.create(ensure.kind, cluster.namespace, body)
+    except api.Conflict:
+        answer = await cluster.api.get(ensure.kind, cluster.namespace, ensure.name)
+    cluster.seen(ensure.kind, answer)

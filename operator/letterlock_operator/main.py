@@ -1,0 +1,115 @@
+"""The operator as a program: `letterlock operator`, or `python -m letterlock_operator`."""
+
+import asyncio
+import json
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final, Literal, override
+
+from aiohttp import web
+
+from letterlock_operator import access, api, handlers
+from letterlock_operator.decide import decide
+from letterlock_operator.decide.objects import objects
+from letterlock_operator.reconcile import Reconciler
+
+HEALTH_PORT: Final = 8080
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the operator is started with."""
+
+    namespaces: tuple[str, ...] = ()
+    """Serve only these; none: the whole cluster."""
+    kubeconfig: str | None = None
+    """None: the pod's own credentials, else the default kubeconfig."""
+    context: str | None = None
+    """Context of the kubeconfig."""
+    image: str = ""
+    """Image of the members that name none; empty: what the environment variable LETTERLOCK_IMAGE says."""
+    health_address: str = ""
+    """Address of the health port; empty: all."""
+    health_port: int | None = None
+    """Where `/healthz` is answered; None: nowhere."""
+    log_format: Literal["json", "text"] = "json"
+
+
+class _JSONLines(logging.Formatter):
+    """One object a line, as the gateway's log has them."""
+
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        line = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+            "logger": record.name,
+        }
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
+
+
+def run(options: Options) -> int:
+    """Serve until SIGTERM or SIGINT. Gives the exit status; what went wrong is on stderr in one line."""
+    _log_to_stdout(options.log_format)
+    try:
+        where = access.find(options.kubeconfig, options.context)
+    except access.NoCluster as error:
+        print(f"letterlock operator: {error}", file=sys.stderr)  # noqa: T201
+        return 1
+    return asyncio.run(_serve(options, where))
+
+
+async def _serve(options: Options, where: access.Access) -> int:
+    loop = asyncio.get_running_loop()
+    image = options.image or os.environ.get("LETTERLOCK_IMAGE", "")
+    async with api.API(where) as client:
+        reconciler = Reconciler(client, decide, lambda world, plan: objects(world, plan, image))
+        watching = handlers.Watching(where, options.namespaces, reconciler.received)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, watching.stop)
+        health = await _health(options, watching.alive)
+        watching.start()
+        _log.info("serving %s at %s", ", ".join(options.namespaces) or "all namespaces", where.server)
+        try:
+            await watching.ended()
+        except Exception:  # noqa: BLE001 - whatever ended them ends us
+            _log.exception("the watches ended")
+            return 1
+        finally:
+            await reconciler.close()
+            if health is not None:
+                await health.cleanup()
+    return 0
+
+
+async def _health(options: Options, alive: Callable[[], bool]) -> web.AppRunner | None:
+    """Answer `/healthz`: that the event loop turns and the watches run."""
+    if options.health_port is None:
+        return None
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(text="ok\n") if alive() else web.Response(status=503, text="not watching\n")
+
+    app = web.Application()
+    app.router.add_get("/healthz", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, options.health_address or None, options.health_port).start()
+    return runner
+
+
+def _log_to_stdout(form: Literal["json", "text"]) -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    text = logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    handler.setFormatter(_JSONLines() if form == "json" else text)
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    handlers.quiet()

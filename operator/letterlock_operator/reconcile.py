@@ -1,0 +1,185 @@
+"""Observe, decide, act: one pass at a time per namespace, as often as something changed. Started by `main`.
+
+Events only mark a namespace; many marks become one pass. A pass that fails is tried again, later each time.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from letterlock_api.kinds import KINDS
+from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
+from letterlock_operator import api, names, observe
+from letterlock_operator.act import carry
+from letterlock_operator.act.cluster import Cluster, Memory
+from letterlock_operator.api import Object
+from letterlock_operator.following import Following, Target, Wanted
+from letterlock_operator.plan import Plan
+from letterlock_operator.store import WATCHED, NamespaceStore, Store
+from letterlock_operator.world import Keep, World
+
+type Decide = Callable[[World, datetime], Plan]
+type Derive = Callable[[World, Plan], Sequence[Object]]
+
+# Marks that come together become one pass: `kubectl apply -f folder` is a dozen events within this time.
+_COALESCE: Final = 0.05
+_BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
+# Everything is listed anew after this time: a watch that starts over does not say what was deleted meanwhile.
+_RELIST: Final = 600.0
+# The same for the watches' own first lists, which may be older or newer than ours.
+_FIRST_RELIST: Final = 15.0
+_SELECTORS: Final = {"Pod": {"labelSelector": names.POD_SELECTOR}}
+SECRETS_LEFT_OUT: Final = (
+    "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token"
+)
+_log = logging.getLogger(__name__)
+
+
+class Reconciler:
+    """All namespaces. `mark` may be called at any time, from the loop's own thread."""
+
+    def __init__(self, client: api.API, decide: Decide, derive: Derive) -> None:
+        self._api = client
+        self._decide = decide
+        self._derive = derive
+        self._store = Store()
+        self._observer = observe.Observer()
+        self._following = Following(client, self.mark)
+        self._marked: dict[str, asyncio.Event] = {}
+        self._memories: dict[str, Memory] = {}
+        self._relist_at: dict[str, float] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    def received(self, kind: str, happened: str | None, item: Object) -> None:
+        """Take in what a watch has shown. `happened`: ADDED, MODIFIED, DELETED, or None in a first list."""
+        change = self._store.remove if happened == "DELETED" else self._store.put
+        if change(kind, item):
+            self.mark(item["metadata"]["namespace"])
+
+    def mark(self, namespace: str) -> None:
+        """Something in the namespace may have changed: decide about it again."""
+        if namespace not in self._tasks:
+            self._marked[namespace] = asyncio.Event()
+            task = asyncio.create_task(self._serve(namespace), name=f"namespace {namespace}")
+            self._tasks[namespace] = task
+        self._marked[namespace].set()
+
+    async def close(self) -> None:
+        """Stop after the requests that are under way."""
+        self._following.close()
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _serve(self, namespace: str) -> None:
+        marked = self._marked[namespace]
+        failures = 0
+        wait: float | None = None
+        while True:
+            if failures:
+                # Marks that come meanwhile wait too: what failed a moment ago fails again.
+                await asyncio.sleep(wait or 0)
+            else:
+                try:
+                    async with asyncio.timeout(wait):
+                        await marked.wait()
+                except TimeoutError:
+                    pass
+            await asyncio.sleep(_COALESCE)
+            marked.clear()
+            try:
+                wait = await self._once(namespace)
+                failures = 0
+            except (api.APIError, carry.NotCarriedOut) as error:
+                wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+                failures += 1
+                level = logging.INFO if isinstance(error, api.Conflict) else logging.WARNING
+                _log.log(level, "namespace %s: %s; trying again in %s s", namespace, error, wait)
+            except Exception:  # noqa: BLE001 - a mistake in one namespace must not end the service of the others
+                wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+                failures += 1
+                _log.exception("namespace %s: trying again in %s s", namespace, wait)
+
+    async def _once(self, namespace: str) -> float | None:
+        """One pass. Gives the seconds until the next one is due even if nothing happens."""
+        await self._list(namespace)
+        known = self._store.namespace(namespace)
+        if not any(known.objects[kind] for kind in KINDS):
+            await self._following.members(namespace, {})
+            self._store.forget(namespace)
+            self._observer.forget(namespace)
+            self._memories.pop(namespace, None)
+            self._relist_at.pop(namespace, None)
+            return None
+        members = await self._following.members(namespace, wanted(known))
+        now = datetime.now(UTC)
+        world = self._observer.world(namespace, known, members)
+        plan = self._decide(world, now)
+        cluster = Cluster(self._api, self._store, namespace, self._memories.setdefault(namespace, Memory()))
+        again = await carry.carry_out(cluster, plan, self._derive(world, plan), world, now)
+        if again:
+            self.mark(namespace)
+        due = self._relist_at[namespace] - time.monotonic()
+        if plan.wake is not None:
+            due = min(due, (plan.wake - now).total_seconds())
+        return max(due, _COALESCE)
+
+    async def _list(self, namespace: str) -> None:
+        """List everything where it has not been, or not for long. Nothing is decided on a world with holes."""
+        due = self._relist_at.get(namespace)
+        if due is not None and time.monotonic() < due:
+            return
+        for kind in WATCHED:
+            selectors = dict(_SELECTORS.get(kind, {}))
+            if kind == "Secret":
+                selectors["fieldSelector"] = SECRETS_LEFT_OUT
+            items, revision = await self._api.list(kind, namespace, **selectors)
+            self._store.replace(namespace, kind, items, revision)
+        self._relist_at[namespace] = time.monotonic() + (_FIRST_RELIST if due is None else _RELIST)
+
+
+def wanted(known: NamespaceStore) -> dict[str, Wanted]:
+    """By gateway: its pods, the snapshot that they have mounted, and how to ask them."""
+    found: dict[str, Wanted] = {}
+    for gateway in known.objects["MailGateway"]:
+        pods = [pod for pod in known.objects["Pod"].values() if _belongs(pod, gateway)]
+        config_map = known.objects["ConfigMap"].get(names.snapshot_config_map(gateway), {})
+        data: Mapping[str, str] = config_map.get("data") or {}
+        snapshot = data.get(SNAPSHOT_FILE, "")
+        internal = known.objects["Secret"].get(names.internal_secret(gateway))
+        identity = observe.secret(internal, known) if internal is not None else None
+        found[gateway] = Wanted(
+            targets=tuple(sorted((target(pod) for pod in pods), key=lambda one: (len(one.name), one.name))),
+            snapshot=content_hash(snapshot.encode()) if snapshot else "",
+            identity=identity if isinstance(identity, Keep) and identity.ours else None,
+        )
+    return found
+
+
+def target(pod: Object) -> Target:
+    """The pod as a member to ask."""
+    status: dict[str, Any] = pod.get("status") or {}
+    ready = any(
+        one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ()
+    )
+    metadata = pod["metadata"]
+    return Target(
+        name=metadata["name"],
+        uid=metadata["uid"],
+        address=str(status.get("podIP") or ""),
+        ready=ready and not metadata.get("deletionTimestamp"),
+    )
+
+
+def _belongs(pod: Object, gateway: str) -> bool:
+    """Whether the gateway's StatefulSet made the pod."""
+    return any(
+        reference.get("controller")
+        and reference.get("kind") == "StatefulSet"
+        and reference.get("name") == gateway
+        for reference in pod["metadata"].get("ownerReferences") or ()
+    )
