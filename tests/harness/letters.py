@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-# Text that relays are known to change: leading dots, trailing blanks, 8-bit, tabs, a From at the line's start.
+# Text that relays have changed before: leading dots, trailing blanks, 8-bit, tabs, a From at the line's start.
 AWKWARD: Final = (
     ".\n..\n.leading dot\nFrom here on\n>From there\ntrailing blanks   \n\ttab\n"
     "Grüße, ¡hola! Привет 漢字\n=20 =\n\n\nlast line after blank ones\n"
@@ -37,7 +37,7 @@ def sized_letter(size: int, message_id: str | None = None) -> bytes:
 
 
 def arrived(message: bytes, mailbox: Iterable[bytes]) -> bytes | None:
-    """The copy of `message` in the mailbox: hops put headers before it, all else is the same. None: not there."""
+    """The copy of `message` in the mailbox, the same but for headers that hops put before it. None: none."""
     return next((found for found in mailbox if found.endswith(b"\n" + message)), None)
 
 

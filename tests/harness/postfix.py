@@ -1,7 +1,7 @@
 """Real Postfix instances of the test's own: as the MTA that receives mail, and as the one that sends it.
 
-Each has its own configuration, queue and data in a temporary directory, listens on loopback only, and is ended
-by the process id of its master. Of the machine's own Postfix only the programs are used.
+Each has its own configuration, queue and data in a temporary directory, listens on loopback only, and is
+ended by the process id of its master. Of the machine's own Postfix only the programs are used.
 """
 
 import contextlib
@@ -292,7 +292,7 @@ class Postfix:
             )
 
     def messages(self) -> list[bytes]:
-        """All messages in the mailbox as they lie there: LF line ends, and the headers that hops have added."""
+        """All messages in the mailbox as they lie there: LF line ends, the headers of every hop in front."""
         new = self.mailbox / "new"
         return [path.read_bytes() for path in sorted(new.iterdir())] if new.is_dir() else []
 

@@ -1,4 +1,4 @@
-"""Finds the programs that tests run, and says in one sentence what is missing. For the rest of the harness."""
+"""Finds the programs that tests run, and says in one sentence what is missing. The harness uses it."""
 
 import os
 import shutil
