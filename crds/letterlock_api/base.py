@@ -107,7 +107,10 @@ def parse_size(value: Any) -> int:
 
 Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN, max_length=32)]
 Size = Annotated[
-    int, BeforeValidator(parse_size), Field(ge=1, json_schema_extra={"x-kubernetes-int-or-string": True})
+    int,
+    Field(ge=1),
+    BeforeValidator(parse_size),
+    Field(json_schema_extra={"x-kubernetes-int-or-string": True}),
 ]
 Time = Annotated[
     datetime, PlainSerializer(format_time, when_used="json"), Field(json_schema_extra={"format": "date-time"})

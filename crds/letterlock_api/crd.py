@@ -1,0 +1,175 @@
+"""The CRDs, generated from the models: `python -m letterlock_api.crd` writes them, `--check` tells whether they drifted.
+
+Run by `make generate` and `make check`; the files are committed, so that they can be applied and reviewed as they are.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from letterlock_api import schema
+from letterlock_api.base import CATEGORY, GROUP, VERSION
+from letterlock_api.kinds import KINDS, AnyResource
+from letterlock_api.schema import Schema
+
+FOLDER: Final = Path(__file__).parents[1]
+_HEADER: Final = "# Generated from the models by `python -m letterlock_api.crd`: change those, not this.\n"
+
+
+def _column(name: str, path: str, kind: str = "string", priority: int = 0) -> dict[str, Any]:
+    column: dict[str, Any] = {"name": name, "type": kind, "jsonPath": path}
+    return column | ({"priority": priority} if priority else {})
+
+
+def _condition(name: str) -> dict[str, Any]:
+    return _column(name, f'.status.conditions[?(@.type=="{name}")].status')
+
+
+_AGE: Final = _column("Age", ".metadata.creationTimestamp", "date")
+_WIDE: Final = 1
+COLUMNS: Final[dict[str, list[dict[str, Any]]]] = {
+    "MailGateway": [_column("Ready", ".status.ready"), _condition("Programmed"), _AGE],
+    "Certificate": [
+        _condition("Ready"),
+        _column("Level", ".status.level"),
+        _column("CommonName", ".status.commonName"),
+        _column("Issuer", ".status.issuer"),
+        # A string: kubectl shows dates as ages, and has none for a moment that is still to come.
+        _column("Expires", ".status.expires"),
+        _AGE,
+    ],
+    "Listener": [
+        _column("Type", ".spec.type"),
+        _column("Port", ".spec.port", "integer"),
+        _column("TLS", ".status.tls"),
+        _column("Certificate", ".status.certificate"),
+        _condition("Programmed"),
+        _AGE,
+        _column("Address", ".spec.address", priority=_WIDE),
+        _column("Protocol", ".spec.protocol", priority=_WIDE),
+        _column("DefaultDomain", ".spec.defaultDomain", priority=_WIDE),
+        _column("Concurrency", ".spec.maxConcurrency", "integer", _WIDE),
+        _column("Queue", ".spec.tcpQueue", "integer", _WIDE),
+        _column("DomainMap", ".status.domainMapSummary", priority=_WIDE),
+    ],
+    "DestinationControl": [
+        _column("Domains", ".status.domainSummary"),
+        _column("TLS", ".spec.tls.mode"),
+        _condition("Programmed"),
+        _condition("Delivering"),
+        _AGE,
+    ],
+    "CAList": [
+        _column("Type", ".spec.type"),
+        _column("Enabled", ".spec.enabled", "boolean"),
+        _column("Count", ".status.count", "integer"),
+        _condition("Ready"),
+        _AGE,
+    ],
+}
+_SCALE: Final = {
+    "specReplicasPath": ".spec.replicas",
+    "statusReplicasPath": ".status.replicas",
+    "labelSelectorPath": ".status.selector",
+}
+
+
+def custom_resource_definition(kind: str) -> dict[str, Any]:
+    """The CustomResourceDefinition of `kind`."""
+    model = KINDS[kind]
+    subresources: dict[str, Any] = {"status": {}} | ({"scale": _SCALE} if kind == "MailGateway" else {})
+    return {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": f"{model.PLURAL}.{GROUP}"},
+        "spec": {
+            "group": GROUP,
+            "scope": "Namespaced",
+            "names": {
+                "kind": kind,
+                "listKind": f"{kind}List",
+                "plural": model.PLURAL,
+                "singular": kind.lower(),
+                "shortNames": [model.SHORT],
+                "categories": [CATEGORY],
+            },
+            "versions": [
+                {
+                    "name": VERSION,
+                    "served": True,
+                    "storage": True,
+                    "schema": {"openAPIV3Schema": resource_schema(model)},
+                    "subresources": subresources,
+                    "additionalPrinterColumns": COLUMNS[kind],
+                }
+            ],
+        },
+    }
+
+
+def resource_schema(model: type[AnyResource]) -> Schema:
+    """The schema of a whole resource. Of `metadata` a CRD may say next to nothing: the API server knows it."""
+    whole = schema.structural(model)
+    required = [name for name in whole.get("required", ()) if name != "metadata"]
+    spec, status = whole["properties"]["spec"], whole["properties"]["status"]
+    status.pop("default", None)  # the operator writes it, nobody else
+    return {
+        "description": whole["description"],
+        "type": "object",
+        **({"required": required} if required else {}),
+        "properties": {
+            "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
+            "kind": {"type": "string", "description": f"{whole['properties']['kind']['default']}."},
+            "metadata": {"type": "object"},
+            "spec": spec,
+            "status": status,
+        },
+    }
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes equal parts out in full: `kubectl` reads YAML anchors, people do not."""
+
+    def ignore_aliases(self, data: object) -> bool:
+        return True
+
+
+def render(kind: str) -> str:
+    """The file for `kind`."""
+    body = yaml.dump(
+        custom_resource_definition(kind), Dumper=_Dumper, sort_keys=False, width=110, allow_unicode=True
+    )
+    return _HEADER + body
+
+
+def drifted() -> list[str]:
+    """Names of the files that are not what the models say."""
+    stale: list[str] = []
+    for kind, model in KINDS.items():
+        path = FOLDER / f"{model.PLURAL}.yaml"
+        if not path.exists() or path.read_text() != render(kind):
+            stale.append(path.name)
+    return stale
+
+
+def main(arguments: list[str]) -> int:
+    """Write the files, or with `--check` only compare them. Gives the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m letterlock_api.crd", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 where a file has drifted")
+    if parser.parse_args(arguments).check:
+        stale = drifted()
+        if stale:
+            sys.stderr.write(
+                f"{', '.join(stale)} differ from the models: run python -m letterlock_api.crd, commit the result\n"
+            )
+        return 1 if stale else 0
+    for kind, model in KINDS.items():
+        (FOLDER / f"{model.PLURAL}.yaml").write_text(render(kind))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,95 @@
+"""From pydantic models to the structural schemas that a CRD may hold (apiextensions v1). Called by `crd`.
+
+Structural means: one `type` per value, nothing shared by reference, no alternatives that decide on a type. So
+references are written out, and `X | None` becomes an `X` that may be absent: null is never a value of ours.
+"""
+
+from typing import Any, cast
+
+from pydantic import BaseModel
+from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
+from pydantic_core import core_schema, to_jsonable_python
+
+type Schema = dict[str, Any]
+
+
+class _WithFactories(GenerateJsonSchema):
+    """Writes down what default factories make, too: the API server fills in exactly what the models would."""
+
+    def default_schema(self, schema: core_schema.WithDefaultSchema) -> JsonSchemaValue:
+        written = super().default_schema(schema)
+        factory = schema.get("default_factory")
+        if factory is None or schema.get("default_factory_takes_data"):
+            return written
+        made: Any = cast("Any", factory)()
+        # An object that is filled in empty gets the defaults of its own fields.
+        value: Any = {} if isinstance(made, BaseModel) else to_jsonable_python(made)
+        return {**written, "default": value}
+
+
+def structural(model: type[BaseModel]) -> Schema:
+    """The structural schema of `model`, descriptions and defaults included."""
+    generated = model.model_json_schema(by_alias=True, mode="validation", schema_generator=_WithFactories)
+    return _structural(generated, generated.get("$defs", {}))
+
+
+def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    node = _without_null(_inlined(node, definitions), definitions)
+    node = {key: value for key, value in node.items() if key not in {"title", "$defs"}}
+    if node.get("x-kubernetes-int-or-string"):
+        return _int_or_string(node)
+    if "const" in node:
+        node["enum"] = [node.pop("const")]
+    if node.get("type") == "object":
+        node = _object(node, definitions)
+    if node.get("type") == "array":
+        node["items"] = _structural(node["items"], definitions)
+        node.setdefault("x-kubernetes-list-type", "atomic")
+    return _without_idle_default(node)
+
+
+def _inlined(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    """The node with its `$ref` written out; what stands beside the reference (a field's description) wins."""
+    reference = node.get("$ref")
+    if reference is None:
+        return node
+    target = definitions[reference.removeprefix("#/$defs/")]
+    beside = {key: value for key, value in node.items() if key != "$ref"}
+    return _inlined({**target, **beside}, definitions)
+
+
+def _without_null(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    """`X | None` as `X`."""
+    if "anyOf" not in node:
+        return node
+    alternatives = [option for option in node["anyOf"] if option.get("type") != "null"]
+    if len(alternatives) != 1:
+        raise TypeError(f"a structural schema knows no alternatives: {node['anyOf']}")
+    beside = {key: value for key, value in node.items() if key != "anyOf"}
+    return {**_inlined(alternatives[0], definitions), **beside}
+
+
+def _int_or_string(node: Schema) -> Schema:
+    """The one pair of types that a structural schema may leave open."""
+    kept = {key: value for key, value in node.items() if key not in {"type", "format"}}
+    return {**kept, "anyOf": [{"type": "integer"}, {"type": "string"}]}
+
+
+def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
+    node = dict(node)
+    values = node.pop("additionalProperties", None)
+    if "properties" in node:
+        node["properties"] = {
+            name: _structural(field, definitions) for name, field in node["properties"].items()
+        }
+    elif isinstance(values, dict) and not node.get("x-kubernetes-preserve-unknown-fields"):
+        node["additionalProperties"] = _structural(cast("Schema", values), definitions)
+    return node
+
+
+def _without_idle_default(node: Schema) -> Schema:
+    """Leaves out defaults that say nothing: null, empty lists, and objects in which nothing would be filled in."""
+    default = node.get("default", ...)
+    filled = any("default" in field for field in node.get("properties", {}).values())
+    idle = default is None or default == [] or (default == {} and not filled)
+    return {key: value for key, value in node.items() if key != "default" or not idle}

@@ -1,0 +1,27 @@
+"""Fixtures that every folder of tests shares: an API server for the session, a fresh namespace for each test."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.harness.apiserver import ApiServer, Kubectl, running
+
+
+@pytest.fixture(scope="session")
+def api_server() -> Iterator[ApiServer]:
+    """A real API server with our CRDs and a foreign one of plural `certificates`."""
+    with running() as server:
+        yield server
+
+
+@pytest.fixture
+def namespace(api_server: ApiServer) -> Iterator[str]:
+    """A namespace that no other test uses."""
+    with api_server.fresh_namespace() as name:
+        yield name
+
+
+@pytest.fixture
+def kubectl(api_server: ApiServer, namespace: str) -> Kubectl:
+    """kubectl as administrator, in this test's namespace."""
+    return api_server.kubectl.within(namespace)

@@ -1,0 +1,274 @@
+"""A real API server for tests: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
+
+The fixtures in `tests/conftest.py` start one per test session and give every test a fresh namespace. There are no
+nodes: StatefulSets get their pods, and nothing runs them (`kubelet.py` stands in where a test needs members).
+"""
+
+import contextlib
+import json
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final, Self
+
+import trustme
+import yaml
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.harness.ports import free_port
+from tests.harness.waiting import until
+
+_HERE: Final = Path(__file__).parent
+_REPOSITORY: Final = _HERE.parents[1]
+CRDS: Final = _REPOSITORY / "crds"
+FOREIGN_CRD: Final = _HERE / "kube" / "foreign-certificates.yaml"
+_ADMIN_TOKEN: Final = "letterlock-tests"
+
+
+class KubectlFailed(AssertionError):
+    """kubectl ended with an error; the text is what it wrote to stderr."""
+
+
+@dataclass(frozen=True)
+class Kubectl:
+    """The kubectl program towards one API server, in one namespace. Calling it gives its standard output."""
+
+    program: Path
+    kubeconfig: Path
+    namespace: str = "default"
+
+    def run(self, *arguments: str, stdin: str | None = None) -> subprocess.CompletedProcess[str]:
+        """One run, whatever comes of it."""
+        command = (str(self.program), "--kubeconfig", str(self.kubeconfig), "--namespace", self.namespace)
+        return subprocess.run(
+            (*command, *arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def __call__(self, *arguments: str, stdin: str | None = None) -> str:
+        """Standard output of a run that went well. Raises KubectlFailed."""
+        done = self.run(*arguments, stdin=stdin)
+        if done.returncode != 0:
+            raise KubectlFailed(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """The answer to a `get`, as JSON."""
+        return json.loads(self(*arguments, "--output", "json"))
+
+    def apply(self, *manifests: Mapping[str, Any]) -> str:
+        """Apply manifests that are given as data."""
+        return self("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
+
+    def refusal(self, *manifests: Mapping[str, Any]) -> str:
+        """What is said when these manifests are refused. Raises AssertionError where they are taken."""
+        done = self.run("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
+        if done.returncode == 0:
+            raise AssertionError(f"taken, though it should be refused: {done.stdout.strip()}")
+        return done.stderr
+
+    def within(self, namespace: str) -> Self:
+        """The same, in another namespace."""
+        return replace(self, namespace=namespace)
+
+
+@dataclass(frozen=True)
+class ApiServer:
+    """A running API server, and how to reach it as administrator."""
+
+    url: str
+    kubeconfig: Path
+    ca_file: Path
+    token: str
+    kubectl: Kubectl
+
+    @contextlib.contextmanager
+    def fresh_namespace(self, prefix: str = "test") -> Iterator[str]:
+        """A namespace of its own; it is deleted (without waiting for the end) on leaving."""
+        manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": f"{prefix}-"}}
+        created = self.kubectl(
+            "create", "--filename", "-", "--output", "name", stdin=yaml.safe_dump(manifest)
+        )
+        name = created.strip().removeprefix("namespace/")
+        try:
+            # The controller manager makes it; without it no pod can be made.
+            until(
+                lambda: self.kubectl.within(name).run("get", "serviceaccount", "default").returncode == 0,
+                seconds=60,
+                what=f"service account in namespace {name}",
+            )
+            yield name
+        finally:
+            self.kubectl("delete", "namespace", name, "--wait=false")
+
+
+@contextlib.contextmanager
+def running() -> Iterator[ApiServer]:
+    """An API server with the CRDs of Letterlock and a foreign CRD of plural `certificates`; ended on leaving."""
+    binaries = _binaries()
+    with (
+        tempfile.TemporaryDirectory(prefix="letterlock-apiserver-") as folder,
+        contextlib.ExitStack() as ends,
+    ):
+        data = Path(folder)
+        url = f"https://127.0.0.1:{free_port()}"
+        _write_credentials(data, url)
+        kubectl = Kubectl(binaries / "kubectl", data / "kubeconfig")
+        # ExitStack ends them in reverse order: without etcd the API server takes minutes to leave.
+        etcd_url = _start_etcd(binaries, data, ends)
+        _start_apiserver(binaries, data, url, etcd_url, kubectl, ends)
+        _start_controller_manager(binaries, data, ends)
+        server = ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl)
+        _install_crds(server)
+        yield server
+
+
+def _binaries() -> Path:
+    built = subprocess.run(
+        (str(_HERE / "kube" / "build.sh"),), stdout=subprocess.PIPE, text=True, check=True
+    ).stdout
+    return Path(built.strip())
+
+
+def _write_credentials(data: Path, url: str) -> None:
+    authority = trustme.CA(organization_name="Letterlock tests")
+    authority.cert_pem.write_to_path(data / "ca.pem")
+    authority.private_key_pem.write_to_path(data / "ca.key")
+    own = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+    own.private_key_pem.write_to_path(data / "server.key")
+    own.cert_chain_pems[0].write_to_path(data / "server.pem")
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    (data / "accounts.key").write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.TraditionalOpenSSL,
+            serialization.NoEncryption(),
+        )
+    )
+    (data / "tokens.csv").write_text(f'{_ADMIN_TOKEN},admin,admin,"system:masters"\n')
+    (data / "kubeconfig").write_text(
+        yaml.safe_dump(
+            {
+                "apiVersion": "v1",
+                "kind": "Config",
+                "clusters": [
+                    {
+                        "name": "tests",
+                        "cluster": {"server": url, "certificate-authority": str(data / "ca.pem")},
+                    }
+                ],
+                "users": [{"name": "admin", "user": {"token": _ADMIN_TOKEN}}],
+                "contexts": [{"name": "tests", "context": {"cluster": "tests", "user": "admin"}}],
+                "current-context": "tests",
+            }
+        )
+    )
+
+
+@contextlib.contextmanager
+def _program(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended by its id on leaving, and by the kernel should this process be killed."""
+    guard = shutil.which("setpriv")
+    prefix = (guard, "--pdeathsig", "KILL", "--") if guard else ()
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            (*prefix, *command), stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    try:
+        yield child
+    finally:
+        child.terminate()
+        try:
+            child.wait(timeout=20)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+
+
+def _wait_until_ready(
+    child: subprocess.Popen[bytes], log: Path, ready: Sequence[str], *, seconds: float = 60
+) -> None:
+    deadline = time.monotonic() + seconds
+    while subprocess.run(ready, capture_output=True, check=False).returncode != 0:
+        if child.poll() is not None or time.monotonic() > deadline:
+            tail = "\n".join(log.read_text(errors="replace").splitlines()[-20:])
+            raise RuntimeError(f"{log.stem} is not ready (exit status {child.poll()}):\n{tail}")
+        time.sleep(0.1)
+
+
+def _start_etcd(binaries: Path, data: Path, ends: contextlib.ExitStack) -> str:
+    clients, peers = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
+    command = (
+        str(binaries / "etcd"),
+        f"--data-dir={data / 'etcd'}",
+        f"--listen-client-urls={clients}",
+        f"--advertise-client-urls={clients}",
+        f"--listen-peer-urls={peers}",
+        f"--initial-advertise-peer-urls={peers}",
+        f"--initial-cluster=default={peers}",
+        "--unsafe-no-fsync",
+        "--log-level=warn",
+    )
+    ends.enter_context(_program(command, data / "etcd.log"))
+    return clients  # the API server waits for it by itself
+
+
+def _start_apiserver(
+    binaries: Path, data: Path, url: str, etcd_url: str, kubectl: Kubectl, ends: contextlib.ExitStack
+) -> None:
+    log = data / "kube-apiserver.log"
+    command = (
+        str(binaries / "kube-apiserver"),
+        f"--etcd-servers={etcd_url}",
+        f"--secure-port={url.rpartition(':')[2]}",
+        "--bind-address=127.0.0.1",
+        f"--tls-cert-file={data / 'server.pem'}",
+        f"--tls-private-key-file={data / 'server.key'}",
+        f"--client-ca-file={data / 'ca.pem'}",
+        f"--token-auth-file={data / 'tokens.csv'}",
+        "--authorization-mode=RBAC",
+        "--service-account-issuer=https://kubernetes.default.svc",
+        f"--service-account-key-file={data / 'accounts.key'}",
+        f"--service-account-signing-key-file={data / 'accounts.key'}",
+        "--service-cluster-ip-range=10.96.0.0/16",
+        "--allow-privileged",
+        "--profiling=false",
+    )
+    child = ends.enter_context(_program(command, log))
+    probe = (str(kubectl.program), "--kubeconfig", str(kubectl.kubeconfig), "get", "--raw", "/readyz")
+    _wait_until_ready(child, log, probe)
+
+
+def _start_controller_manager(binaries: Path, data: Path, ends: contextlib.ExitStack) -> None:
+    command = (
+        str(binaries / "kube-controller-manager"),
+        f"--kubeconfig={data / 'kubeconfig'}",
+        "--secure-port=0",
+        "--leader-elect=false",
+        f"--service-account-private-key-file={data / 'accounts.key'}",
+        f"--root-ca-file={data / 'ca.pem'}",
+        f"--cluster-signing-cert-file={data / 'ca.pem'}",
+        f"--cluster-signing-key-file={data / 'ca.key'}",
+        "--use-service-account-credentials=false",
+    )
+    ends.enter_context(_program(command, data / "kube-controller-manager.log"))
+
+
+def _install_crds(server: ApiServer) -> None:
+    files = [*sorted(CRDS.glob("*.yaml")), FOREIGN_CRD]
+    server.kubectl("apply", "--server-side", *(f"--filename={file}" for file in files))
+    server.kubectl(
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        *(f"--filename={file}" for file in files),
+    )
