@@ -1,1 +1,1 @@
-"""The `letterlock` command: the only place that may import both operator and gateway."""
+"""The `letterlock` command: the only package that may import operator and gateway alike."""

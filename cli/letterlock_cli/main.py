@@ -1,0 +1,189 @@
+"""The command line: what commands there are, and how they fail. What they do is imported when they run.
+
+Called by the `letterlock` script, which is also on the PATH as `kubectl-letterlock`, so that
+`kubectl letterlock` works.
+"""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from letterlock_cli import resource_commands
+from letterlock_cli.failures import Failure
+
+LogFormat = Annotated[Literal["json", "text"], typer.Option(help="Form of the log on stdout.")]
+
+app = typer.Typer(
+    name="letterlock",
+    help="""Certificates and TLS policy of mail gateways, and the gateway itself.
+
+    \b
+    Without a cluster:
+      letterlock up examples/quickstart       serve a folder of manifests on this machine
+      letterlock status --dir examples/quickstart
+    On the current kubectl context and namespace:
+      letterlock status
+      letterlock certificate list -o yaml
+    """,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+resource_commands.register(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"letterlock {version('letterlock')}")
+        raise typer.Exit
+
+
+@app.callback()
+def letterlock(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """See `app`."""
+
+
+@app.command()
+def up(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of manifests (*.yaml, *.yml, *.json).")
+    ],
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Where keys, mail and statuses live. Default: .letterlock/NAME-OF-DIR."
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes per member. Default: one per core.")
+    ] = None,
+) -> None:
+    r"""Serve a folder of manifests on this machine, without a cluster.
+
+    Makes the decisions that the operator makes on a cluster, starts a gateway for each MailGateway (one
+    member each, whatever spec.replicas says), shows every resource with its conditions, and takes edits of
+    the files while it runs. A file with a mistake in it is named, and what it said before stays in force.
+    Listeners bind exactly the addresses and ports that are written. Ctrl-C ends it; mail that is queued then
+    is kept in the state directory.
+
+    \b
+    Examples:
+      letterlock up examples/quickstart
+      letterlock up ./mail --state /var/lib/letterlock
+    """
+    from letterlock_cli.up.command import run
+
+    run(folder, state, workers)
+
+
+@app.command()
+def operator(
+    *,
+    namespace: Annotated[
+        list[str] | None,
+        typer.Option("--namespace", "-n", help="Serve only this namespace (repeatable). Default: all."),
+    ] = None,
+    kubeconfig: resource_commands.Kubeconfig = None,
+    context: resource_commands.Context = None,
+    image: Annotated[
+        str, typer.Option(help="Image of members that name none. Default: $LETTERLOCK_IMAGE.")
+    ] = "",
+    health_port: Annotated[int | None, typer.Option(help="Answer /healthz on this port.")] = None,
+    log_format: LogFormat = "json",
+) -> None:
+    r"""Run the operator: what its pod runs on a cluster.
+
+    Inside a pod it uses the pod's own credentials, elsewhere the current kubectl context.
+
+    \b
+    Example:
+      kubectl apply -f crds/ && letterlock operator --namespace mail
+    """
+    from letterlock_operator import main as program
+
+    options = program.Options(
+        namespaces=tuple(namespace or ()),
+        kubeconfig=kubeconfig,
+        context=context,
+        image=image,
+        health_port=health_port,
+        log_format=log_format,
+    )
+    sys.exit(program.run(options))
+
+
+@app.command()
+def gateway(
+    *,
+    mount: Annotated[Path, typer.Option(metavar="DIR", help="Directory with snapshot.json and its files.")],
+    spool: Annotated[Path, typer.Option(metavar="DIR", help="Directory for mail on its way.")],
+    member: Annotated[str, typer.Option(metavar="NAME", help="Name of this member: <gateway>-<ordinal>.")],
+    address: Annotated[
+        str | None, typer.Option(metavar="ADDR", help="Bind listeners for all addresses to this one.")
+    ] = None,
+    low_port_offset: Annotated[
+        int, typer.Option(min=0, max=60000, help="Added to listener ports below 1024 (10000 in pods).")
+    ] = 0,
+    state_address: Annotated[
+        str | None,
+        typer.Option(metavar="ADDR", help="Where the member's state is served. Default: everywhere."),
+    ] = None,
+    state_port: Annotated[int | None, typer.Option(help="Port of it. Default: 9443.")] = None,
+    health_port: Annotated[
+        int | None, typer.Option(help="Port of /healthz and /readyz. Default: 9080.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")
+    ] = None,
+    log_format: LogFormat = "json",
+    parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")] = None,
+) -> None:
+    r"""Run one gateway member: what the pods of a MailGateway run.
+
+    It needs no access to a cluster: all it knows comes from the mounted directory, which it watches.
+
+    \b
+    Example:
+      letterlock gateway --mount /etc/letterlock --spool /var/spool/letterlock --member default-0
+    """
+    from letterlock_cli.gateway_command import run
+
+    run(
+        parent,
+        {
+            "mount": mount,
+            "spool": spool,
+            "member": member,
+            "address": address,
+            "low_port_offset": low_port_offset,
+            "state_address": state_address,
+            "state_port": state_port,
+            "health_port": health_port,
+            "workers": workers,
+            "log_format": log_format,
+        },
+    )
+
+
+def main() -> None:
+    """Run the command line. Exit status: 0, 1 for failures (one line on stderr), 2 for wrong usage."""
+    try:
+        app()
+    except Failure as failure:
+        print(f"error: {failure}", file=sys.stderr)
+        sys.exit(1)
+    except BrokenPipeError:
+        # `letterlock … | head`: nobody reads on, which is no failure. Nothing is left to flush at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)

@@ -1,0 +1,58 @@
+"""How commands print: a table for people, JSON or YAML for machines. Called by `resource_commands`."""
+
+import json
+import sys
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import Any
+
+from letterlock_cli.objects import Object, conditions
+
+# Conditions that people must hear of even when they asked for machine output: warnings go to stderr.
+POSITIVE = frozenset({"Accepted", "ResolvedRefs", "Ready", "Programmed", "Delivering", "Issuing"})
+
+
+class Format(StrEnum):
+    """What -o takes."""
+
+    TABLE = "table"
+    JSON = "json"
+    YAML = "yaml"
+
+
+def print_objects(objects: Sequence[Object], form: Format, *, single: bool = False) -> None:
+    """Objects for machines: one alone, or a List as kubectl prints it. Not for the table."""
+    body: Any = objects[0] if single else {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+    if form is Format.JSON:
+        print(json.dumps(body, indent=2, ensure_ascii=False))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120), end="")
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
+    """Columns padded with spaces, as kubectl does. `nothing`: said on stderr where there are no rows."""
+    if not rows:
+        print(nothing, file=sys.stderr)
+        return
+    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
+    for row in (headings, *rows):
+        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def condition(item: Object, kind: str) -> str:
+    """One condition in a cell: True, or the status with its reason; `-` where it has not been judged."""
+    for one in conditions(item):
+        if one["type"] == kind:
+            return "True" if one["status"] == "True" else f"{one['status']} ({one['reason']})"
+    return "-"
+
+
+def warn(objects: Sequence[Object]) -> None:
+    """Standing warnings of `objects` (demo certificate, weak key, …), one line each on stderr."""
+    for item in objects:
+        for one in conditions(item):
+            if one["type"] not in POSITIVE and one["status"] == "True":
+                name = f"{item['kind']}/{item['metadata']['name']}"
+                print(f"warning: {name} {one['type']}: {one.get('message', '')}", file=sys.stderr)

@@ -1,0 +1,131 @@
+"""Where commands read resources from: a cluster, or the state of `letterlock up` on a folder.
+
+Called by `resource_commands`. Objects come as plain dicts, as `kubectl get -o json` prints them, so that both
+look alike.
+"""
+
+import asyncio
+import base64
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from letterlock_cli.failures import Failure
+from letterlock_cli.objects import Object, part
+
+if TYPE_CHECKING:
+    from letterlock_operator.api import API
+
+
+@dataclass(frozen=True)
+class Where:
+    """What the options of a command say."""
+
+    directory: Path | None = None
+    state: Path | None = None
+    namespace: str | None = None
+    kubeconfig: str | None = None
+    context: str | None = None
+
+
+def resources(where: Where, *kinds: str) -> list[Object]:
+    """All resources of these kinds (none named: of every kind), by kind and name. Raises Failure."""
+    from letterlock_api.kinds import KINDS
+
+    wanted = kinds or tuple(KINDS)
+    if where.directory is not None or where.state is not None:
+        return _from_folder(where, wanted)
+    return asyncio.run(_from_cluster(where, wanted))
+
+
+def secret(where: Where, name: str) -> dict[str, bytes]:
+    """The data of a Secret that was made here. Raises Failure where it is not there or may not be read."""
+    if where.directory is not None or where.state is not None:
+        from letterlock_cli.up.state import State
+
+        keep = State(_state_directory(where)).keeps().get(name)
+        if keep is None:
+            raise Failure(f"Secret {name} is not there yet: does `letterlock up` run?")
+        return dict(keep.data)
+    found = asyncio.run(_secret_from_cluster(where, name))
+    return {key: base64.b64decode(value) for key, value in part(found, "data").items()}
+
+
+def _state_directory(where: Where) -> Path:
+    from letterlock_cli.up.state import default_directory
+
+    directory = where.state or default_directory(cast("Path", where.directory))
+    if not (directory / "status").is_dir():
+        raise Failure(
+            f"no state in {directory}: run `letterlock up {where.directory or 'DIR'}` first, "
+            "or say with --state where it keeps it"
+        )
+    return directory
+
+
+def _from_folder(where: Where, kinds: tuple[str, ...]) -> list[Object]:
+    from letterlock_cli.up.state import State
+
+    found = State(_state_directory(where)).resources()
+    return [
+        resource.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
+        for (kind, _), resource in sorted(found.items())
+        if kind in kinds
+    ]
+
+
+async def _from_cluster(where: Where, kinds: tuple[str, ...]) -> list[Object]:
+    from letterlock_operator import api
+
+    found: list[Object] = []
+    async with _client(where) as (client, namespace):
+        for kind in kinds:
+            try:
+                items, _ = await client.list(kind, namespace)
+            except api.NotFound as error:
+                raise Failure(
+                    "this cluster does not know Letterlock's resources: kubectl apply -f crds/"
+                ) from error
+            except api.APIError as error:
+                raise Failure(f"cannot list {kind} resources in namespace {namespace}: {error}") from error
+            found += [{**item, "kind": kind} for item in items]
+    return sorted(found, key=lambda item: (item["kind"], item["metadata"]["name"]))
+
+
+async def _secret_from_cluster(where: Where, name: str) -> Object:
+    from letterlock_operator import api
+
+    async with _client(where) as (client, namespace):
+        try:
+            return await client.get("Secret", namespace, name)
+        except api.APIError as error:
+            raise Failure(f"cannot read Secret {name} in namespace {namespace}: {error}") from error
+
+
+@asynccontextmanager
+async def _client(where: Where) -> AsyncGenerator[tuple["API", str]]:
+    """A client of the cluster that `where` says, and the namespace."""
+    from letterlock_operator import access, api
+
+    try:
+        found = access.find(where.kubeconfig, where.context)
+    except access.NoCluster as error:
+        text = " ".join(str(error).split())
+        raise Failure(f"{text}; for the state of `letterlock up` give --dir DIR") from error
+    async with api.API(found) as client:
+        yield client, where.namespace or _context_namespace(where) or "default"
+
+
+def _context_namespace(where: Where) -> str:
+    """The namespace that the kubeconfig's context names; empty: none."""
+    from kubernetes import config
+
+    try:
+        listed: Any = config.list_kube_config_contexts(config_file=where.kubeconfig)  # pyright: ignore[reportUnknownMemberType]
+    except (config.ConfigException, OSError):
+        return ""
+    contexts, active = listed
+    chosen = next((one for one in contexts if one["name"] == where.context), active)
+    return str(part(chosen, "context").get("namespace") or "")

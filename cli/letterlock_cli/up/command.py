@@ -1,0 +1,19 @@
+"""`letterlock up`: from the command's arguments to a running loop. Called by `main`."""
+
+import asyncio
+from pathlib import Path
+
+from letterlock_cli.failures import Failure
+from letterlock_cli.up.reconcile import Up
+from letterlock_cli.up.screen import screen
+from letterlock_cli.up.state import State, default_directory
+
+
+def run(folder: Path, state: Path | None, workers: int | None) -> None:
+    """Serve `folder` until SIGINT or SIGTERM. Raises Failure."""
+    if not folder.is_dir():
+        raise Failure(f"{folder} is not a folder: give one with manifests, such as examples/quickstart")
+    directory = (state or default_directory(folder)).absolute()
+    with State(directory) as kept, screen() as shown:
+        shown.say(f"folder {folder}, state {directory}")
+        asyncio.run(Up(folder, kept, shown, workers).run())

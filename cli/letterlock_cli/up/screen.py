@@ -1,0 +1,151 @@
+"""Shows what `letterlock up` does: a live table on a terminal, a line per change elsewhere.
+
+Called by `reconcile`.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping
+from types import TracebackType
+from typing import Final, Protocol, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from letterlock_api.conditions import Condition
+from letterlock_api.kinds import KINDS
+from letterlock_operator.plan import AnyStatus
+
+type Statuses = Mapping[tuple[str, str], AnyStatus]
+# Conditions that are good news when True; every other type is a warning while it stands.
+POSITIVE: Final = ("Accepted", "ResolvedRefs", "Ready", "Programmed", "Delivering")
+_COLOURS: Final = {"True": "green", "False": "red", "Unknown": "yellow"}
+
+
+class Screen(Protocol):
+    """Where to show things."""
+
+    def __enter__(self) -> Self: ...
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+    def say(self, text: str) -> None:
+        """One line that matters now: a warning of a member, a file that was not taken."""
+        ...
+
+    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+        """How things stand."""
+        ...
+
+
+def screen() -> Screen:
+    """The one that fits where our output goes."""
+    return LiveTable() if sys.stdout.isatty() else Lines()
+
+
+class Lines:
+    """One line per condition that changed, on stdout; what needs attention on stderr."""
+
+    def __init__(self) -> None:
+        self._shown: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        self._problems: set[str] = set()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return
+
+    def say(self, text: str) -> None:
+        """See Screen."""
+        print(text, file=sys.stderr, flush=True)
+
+    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+        """See Screen."""
+        now = set(problems)
+        for problem in sorted(now - self._problems):
+            self.say(f"error: {problem}")
+        for problem in sorted(self._problems - now):
+            print(f"mended: {problem.partition(': ')[0]}", flush=True)
+        self._problems = now
+        current: dict[tuple[str, str, str], tuple[str, str, str]] = {}
+        for (kind, name), status in in_order(statuses):
+            for condition in status.conditions:
+                key = (kind, name, condition.type)
+                current[key] = (condition.status, condition.reason, condition.message)
+                if self._shown.get(key) != current[key]:
+                    print(f"{kind}/{name} {describe(condition)}", flush=True)
+        for kind, name, condition_type in self._shown.keys() - current.keys():
+            print(f"{kind}/{name} {condition_type} no longer", flush=True)
+        self._shown = current
+
+
+class LiveTable:
+    """A table that is redrawn in place, with the latest lines below it."""
+
+    _KEPT = 8
+
+    def __init__(self) -> None:
+        self._console = Console()
+        self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
+        self._lines: list[str] = []
+        self._table = Table()
+
+    def __enter__(self) -> Self:
+        self._live.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._live.__exit__(kind, error, trace)
+
+    def say(self, text: str) -> None:
+        """See Screen."""
+        self._lines = [*self._lines, text][-self._KEPT :]
+        self._draw(())
+
+    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+        """See Screen."""
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        for heading in ("KIND", "NAME", "CONDITIONS", "MESSAGE"):
+            table.add_column(heading, overflow="fold")
+        for (kind, name), status in in_order(statuses):
+            words = Text(" ").join(
+                Text(c.type if c.status == "True" else f"{c.type}={c.status}", style=colour(c))
+                for c in status.conditions
+            )
+            table.add_row(kind, name, words, "\n".join(c.message for c in status.conditions if attention(c)))
+        self._table = table
+        self._draw(problems)
+
+    def _draw(self, problems: Iterable[str]) -> None:
+        below = [Text(f"error: {problem}", style="red") for problem in problems]
+        below += [Text(line, style="yellow") for line in self._lines]
+        hint = Text("Edit the files: changes are taken while this runs. Ctrl-C ends it.", style="dim")
+        self._live.update(Group(self._table, *below, hint), refresh=True)
+
+
+def attention(condition: Condition) -> bool:
+    """Whether the condition asks for something: a positive one that is not True, or a warning."""
+    return (condition.status == "True") != (condition.type in POSITIVE) and condition.reason != "NoTraffic"
+
+
+def colour(condition: Condition) -> str:
+    """Green is good, red needs attention, yellow is not known."""
+    return _COLOURS[condition.status] if condition.type in POSITIVE else "yellow"
+
+
+def describe(condition: Condition) -> str:
+    """One condition on one line."""
+    message = " ".join(condition.message.split())
+    return f"{condition.type}={condition.status} ({condition.reason})" + (f": {message}" if message else "")
+
+
+def in_order(statuses: Statuses) -> list[tuple[tuple[str, str], AnyStatus]]:
+    """By kind as people think of them (the gateway first), then by name."""
+    kinds = list(KINDS)
+    return sorted(statuses.items(), key=lambda item: (kinds.index(item[0][0]), item[0][1]))

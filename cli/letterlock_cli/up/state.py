@@ -1,0 +1,150 @@
+"""The state directory of `letterlock up`: all that is made from the manifests and outlives the process.
+
+Layout, and who reads it besides us:
+
+    manifests/FILE              the last good content of every file of the folder
+    secrets/NAME/KEY            keys and certificates made here (people, and the receiver of the examples)
+    status/KIND/NAME.yaml       every resource with its status (people, tests, `letterlock … --dir`)
+    mount/GATEWAY/              what a member has mounted
+    spool/MEMBER/               its mail
+    log/MEMBER.log              its log
+
+Files are 0600 and directories 0700: keys are among them.
+"""
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Self, cast
+
+import yaml
+from pydantic import ValidationError
+
+from letterlock_api.kinds import KINDS, AnyResource
+from letterlock_cli.failures import Failure
+from letterlock_cli.up.atomic import make_directory, swap_directory, write_file
+from letterlock_operator.plan import AnyStatus
+from letterlock_operator.world import Keep
+
+DEFAULT_PARENT: Final = ".letterlock"
+_OWNER_FILE: Final = ".owner"
+_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+
+def default_directory(folder: Path) -> Path:
+    """Where the state of `folder` lives without --state: `.letterlock/NAME` in the working directory."""
+    return Path(DEFAULT_PARENT) / folder.resolve().name
+
+
+class State:
+    """The state directory. Use as a context manager while writing: the lock keeps a second `up` out."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self._lock: int | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            make_directory(self.directory)
+            self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Failure(
+                f"another `letterlock up` runs on {self.directory}: stop it, or give this one its own --state"
+            ) from error
+        except OSError as error:
+            raise Failure(
+                f"cannot keep state in {self.directory}: {error.strerror}; give --state DIR"
+            ) from error
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def mount(self, gateway: str) -> Path:
+        """What the members of `gateway` have mounted."""
+        return self.directory / "mount" / gateway
+
+    def spool(self, member: str) -> Path:
+        """The mail of `member`."""
+        return make_directory(self.directory / "spool" / member)
+
+    def log(self, member: str) -> Path:
+        """The log of `member`."""
+        return make_directory(self.directory / "log") / f"{member}.log"
+
+    @property
+    def manifests(self) -> Path:
+        """Last good copies of the folder's files."""
+        return self.directory / "manifests"
+
+    def keeps(self) -> dict[str, Keep]:
+        """The Secrets made here, by name."""
+        found: dict[str, Keep] = {}
+        for link in _entries(self.directory / "secrets"):
+            if link.name.startswith("."):
+                continue
+            data = {path.name: path.read_bytes() for path in link.iterdir()}
+            owner = data.pop(_OWNER_FILE, b"").decode()
+            found[link.name] = Keep(link.name, data, ours=True, owner=owner, resource_version=_version(data))
+        return found
+
+    def store_secret(self, name: str, owner: str, data: Mapping[str, bytes]) -> None:
+        """Write Secret `name` as a whole: its keys change together or not at all."""
+        link = make_directory(self.directory / "secrets") / name
+        swap_directory(link, {**data, _OWNER_FILE: owner.encode()}, f".{name}.{secrets.token_hex(4)}")
+
+    def resources(self) -> dict[tuple[str, str], AnyResource]:
+        """Every resource with the status that was written last, by (kind, name); unreadable ones left out."""
+        found: dict[tuple[str, str], AnyResource] = {}
+        for kind, model in KINDS.items():
+            for path in _entries(self.directory / "status" / kind):
+                if path.suffix != ".yaml" or path.name.startswith("."):
+                    continue
+                try:
+                    found[kind, path.stem] = model.model_validate(_load(path))
+                except (OSError, yaml.YAMLError, ValidationError):
+                    continue
+        return found
+
+    def store_status(self, resource: AnyResource, status: AnyStatus) -> None:
+        """Write a resource with its status, as `kubectl get -o yaml` would show it."""
+        body = {
+            "apiVersion": resource.api_version,
+            "kind": resource.kind,
+            "metadata": {"name": resource.name, "generation": resource.metadata.generation},
+            "spec": spec_as_written(resource),
+            "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
+        }
+        text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
+        write_file(self.directory / "status" / resource.kind / f"{resource.name}.yaml", text.encode())
+
+    def forget_status(self, kind: str, name: str) -> None:
+        """The resource is gone from the folder."""
+        (self.directory / "status" / kind / f"{name}.yaml").unlink(missing_ok=True)
+
+
+def spec_as_written(resource: AnyResource) -> dict[str, Any]:
+    """The spec with what the user wrote, without the defaults."""
+    return resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _version(data: Mapping[str, bytes]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(data):
+        digest.update(key.encode() + b"\0" + hashlib.sha256(data[key]).digest())
+    return digest.hexdigest()[:16]
+
+
+def _entries(directory: Path) -> list[Path]:
+    return sorted(directory.iterdir()) if directory.is_dir() else []
+
+
+def _load(path: Path) -> dict[str, Any]:
+    loaded: Any = yaml.load(path.read_bytes(), Loader=_LOADER)  # noqa: S506 - a safe loader
+    return cast("dict[str, Any]", loaded) if isinstance(loaded, dict) else {}
