@@ -1,0 +1,22 @@
+"""The spool of one worker: what got its 250 lies here, on disk, until it is delivered or bounced.
+
+Promises: `store` returns only when the message has been synced; one writer thread commits many stores and
+updates with one sync; a process that dies at any moment leaves a spool that the next one opens and finds
+complete. The same database answers where a message is or went. Used by `receive` (store) and `deliver`
+(everything else).
+"""
+
+from letterlock_gateway.spool.messages import NewMessage, NewRecipient, Queued, domain_of
+from letterlock_gateway.spool.spool import Spool, Stored
+from letterlock_gateway.spool.writer import SpoolClosed, SpoolFailed
+
+__all__ = [
+    "NewMessage",
+    "NewRecipient",
+    "Queued",
+    "Spool",
+    "SpoolClosed",
+    "SpoolFailed",
+    "Stored",
+    "domain_of",
+]

@@ -1,0 +1,173 @@
+"""What the writer can be asked to do: each change is a value, applied inside a transaction that others share.
+
+`apply` runs in the writer's thread and touches nothing but the connection it is given. It may run twice: when
+a transaction fails, its changes are tried again one by one.
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from letterlock_gateway.spool.messages import NewMessage, Queued, domain_of
+
+
+class Change(Protocol):
+    """A change of the database."""
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Carry it out. Raises sqlite3.Error."""
+        ...
+
+
+@dataclass
+class Insert:
+    """A new message."""
+
+    mid: int
+    first_rid: int
+    rid_step: int
+    message: NewMessage
+    queued_at: float
+    in_file: bool
+
+    @property
+    def rids(self) -> range:
+        """Numbers of the recipients, in their order."""
+        return range(
+            self.first_rid, self.first_rid + len(self.message.recipients) * self.rid_step, self.rid_step
+        )
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Write message, body (unless it is in a file) and recipients."""
+        message, rids = self.message, self.rids
+        connection.execute(
+            "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                self.mid,
+                message.sender,
+                message.icid,
+                self.queued_at,
+                len(message.body),
+                message.smtputf8,
+                message.body_8bit,
+                message.ret,
+                message.envid,
+                message.received_protocol,
+                message.received_cipher,
+                self.in_file,
+                rids[0],
+                rids[-1],
+            ),
+        )
+        if not self.in_file:
+            connection.execute("INSERT INTO body VALUES (?,?)", (self.mid, message.body))
+        connection.executemany(
+            "INSERT INTO recipient (rid, mid, address, domain, notify, orcpt, next_attempt)"
+            " VALUES (?,?,?,?,?,?,?)",
+            [
+                (rid, self.mid, to.address, domain_of(to.address), to.notify, to.orcpt, self.queued_at)
+                for rid, to in zip(rids, message.recipients, strict=True)
+            ],
+        )
+
+    def queued(self) -> list[Queued]:
+        """Its recipients, as a look-up right after the commit would give them."""
+        message = self.message
+        return [
+            Queued(
+                rid=rid,
+                mid=self.mid,
+                address=to.address,
+                domain=domain_of(to.address),
+                sender=message.sender,
+                attempts=0,
+                queued_at=self.queued_at,
+                next_attempt=self.queued_at,
+                smtputf8=message.smtputf8,
+                body_8bit=message.body_8bit,
+                notify=to.notify,
+                orcpt=to.orcpt,
+                ret=message.ret,
+                envid=message.envid,
+                size=len(message.body),
+                received_protocol=message.received_protocol,
+            )
+            for rid, to in zip(self.rids, message.recipients, strict=True)
+        ]
+
+
+@dataclass
+class Finish:
+    """Recipients that need no more delivery.
+
+    A bounce message, where there is one, comes in the same transaction.
+    """
+
+    rids: Sequence[int]
+    outcome: Literal["delivered", "bounced"]
+    at: float
+    host: str | None
+    protocol: str | None
+    verified: bool | None
+    reply: str
+    notice: Insert | None = None
+    emptied: dict[int, bool] = field(default_factory=dict[int, bool])
+    """Result: messages that have no recipient left, and whether their body is in a file."""
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Set the outcome; remove bodies that nobody needs any more."""
+        self.emptied.clear()
+        mids: set[int] = set()
+        for rid in self.rids:
+            mids.update(
+                row[0]
+                for row in connection.execute(
+                    "UPDATE recipient SET outcome = ?, finished_at = ?, host = ?, protocol = ?, verified = ?,"
+                    " reply = ? WHERE rid = ? AND outcome IS NULL RETURNING mid",
+                    (self.outcome, self.at, self.host, self.protocol, self.verified, self.reply, rid),
+                ).fetchall()
+            )
+        for mid in mids:
+            row = connection.execute(
+                "SELECT in_file FROM message WHERE mid = ? AND NOT EXISTS (SELECT 1 FROM recipient"
+                " WHERE rid BETWEEN message.first_rid AND message.last_rid AND outcome IS NULL)",
+                (mid,),
+            ).fetchone()
+            if row is not None:
+                self.emptied[mid] = bool(row[0])
+                connection.execute("DELETE FROM body WHERE mid = ?", (mid,))
+        if self.notice is not None:
+            self.notice.apply(connection)
+
+
+@dataclass
+class Defer:
+    """Recipients that are to be tried again."""
+
+    rids: Sequence[int]
+    next_attempt: float
+    reason: str
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Count the attempt."""
+        connection.executemany(
+            "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?, reply = ?"
+            " WHERE rid = ? AND outcome IS NULL",
+            [(self.next_attempt, self.reason, rid) for rid in self.rids],
+        )
+
+
+@dataclass
+class Hasten:
+    """Recipients that are due now."""
+
+    rids: Sequence[int]
+    now: float
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Set the time, unless it has come already."""
+        connection.executemany(
+            "UPDATE recipient SET next_attempt = ? WHERE rid = ? AND outcome IS NULL AND next_attempt > ?",
+            [(self.now, rid, self.now) for rid in self.rids],
+        )

@@ -1,0 +1,58 @@
+"""Look-ups in the database, for the reader's thread (at the start: for the one that opens the spool)."""
+
+import sqlite3
+from collections.abc import Sequence
+from typing import Any, Final
+
+from letterlock_gateway.spool.messages import Queued
+
+_ROWS_AT_A_TIME: Final = 500
+_QUEUED: Final = (
+    "SELECT rid, r.mid, address, domain, sender, attempts, queued_at, next_attempt, smtputf8, body_8bit,"
+    " notify, orcpt, ret, envid, size, received_protocol FROM recipient r JOIN message m ON m.mid = r.mid"
+    " WHERE outcome IS NULL AND rid IN ({})"
+)
+
+
+def recipients(connection: sqlite3.Connection, rids: Sequence[int]) -> dict[int, Queued]:
+    """Those of `rids` that are neither delivered nor bounced, by number."""
+    found: dict[int, Queued] = {}
+    for start in range(0, len(rids), _ROWS_AT_A_TIME):
+        chunk = rids[start : start + _ROWS_AT_A_TIME]
+        for row in connection.execute(_QUEUED.format(",".join("?" * len(chunk))), chunk):
+            values: list[Any] = list(row)
+            values[8], values[9] = bool(values[8]), bool(values[9])
+            found[values[0]] = Queued(*values)
+    return found
+
+
+def body(connection: sqlite3.Connection, mid: int) -> bytes | None:
+    """The body of `mid`; None: it is not in the database."""
+    row = connection.execute("SELECT content FROM body WHERE mid = ?", (mid,)).fetchone()
+    return None if row is None else row[0]
+
+
+def waiting_domains(connection: sqlite3.Connection) -> list[tuple[int, str]]:
+    """(rid, domain) of all that is neither delivered nor bounced."""
+    return connection.execute("SELECT rid, domain FROM recipient WHERE outcome IS NULL").fetchall()
+
+
+def waiting_times(connection: sqlite3.Connection) -> list[tuple[float, int]]:
+    """(next attempt, rid) of the same."""
+    return connection.execute("SELECT next_attempt, rid FROM recipient WHERE outcome IS NULL").fetchall()
+
+
+def mids_in_files(connection: sqlite3.Connection) -> list[int]:
+    """Messages whose body is in a file and still needed."""
+    rows = connection.execute(
+        "SELECT DISTINCT m.mid FROM recipient r JOIN message m ON m.mid = r.mid"
+        " WHERE outcome IS NULL AND in_file"
+    )
+    return [row[0] for row in rows]
+
+
+def highest_numbers(connection: sqlite3.Connection) -> tuple[int, int]:
+    """The highest mid and rid in use; 0 where there is none."""
+    mid = connection.execute("SELECT max(mid) FROM message").fetchone()[0]
+    rid = connection.execute("SELECT max(rid) FROM recipient").fetchone()[0]
+    return mid or 0, rid or 0

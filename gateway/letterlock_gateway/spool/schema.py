@@ -1,0 +1,100 @@
+"""The database: its tables, their version, and how it is opened.
+
+Rows stay when a recipient is delivered or bounced: they answer tracking. Only bodies go.
+"""
+
+import os
+import sqlite3
+from pathlib import Path
+from typing import Final
+
+DATABASE: Final = "spool.sqlite3"
+VERSION: Final = 1
+
+# Why so few indexes: each one is another page to write at every store. The recipients of a message have
+# consecutive numbers (first_rid..last_rid), so that they are found by the primary key; `waiting` holds
+# undelivered recipients only.
+_TABLES: Final = """
+CREATE TABLE message (
+    mid INTEGER PRIMARY KEY,
+    sender TEXT NOT NULL,
+    icid INTEGER NOT NULL,
+    queued_at REAL NOT NULL,
+    size INTEGER NOT NULL,
+    smtputf8 INTEGER NOT NULL,
+    body_8bit INTEGER NOT NULL,
+    ret TEXT NOT NULL,
+    envid TEXT NOT NULL,
+    received_protocol TEXT,
+    received_cipher TEXT,
+    in_file INTEGER NOT NULL,
+    first_rid INTEGER NOT NULL,
+    last_rid INTEGER NOT NULL
+) STRICT;
+CREATE TABLE body (
+    mid INTEGER PRIMARY KEY,
+    content BLOB NOT NULL
+) STRICT;
+CREATE TABLE recipient (
+    rid INTEGER PRIMARY KEY,
+    mid INTEGER NOT NULL,
+    address TEXT NOT NULL,
+    domain TEXT NOT NULL,
+    notify TEXT NOT NULL,
+    orcpt TEXT NOT NULL,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    next_attempt REAL NOT NULL,
+    outcome TEXT,
+    finished_at REAL,
+    host TEXT,
+    protocol TEXT,
+    verified INTEGER,
+    reply TEXT
+) STRICT;
+CREATE INDEX waiting ON recipient (rid) WHERE outcome IS NULL;
+"""
+# 16 MiB of log between checkpoints: a checkpoint syncs the database file too, which all callers wait for.
+_CHECKPOINT_PAGES: Final = 4096
+
+
+def open_for_writing(directory: Path) -> sqlite3.Connection:
+    """The one connection that writes; makes or upgrades the tables.
+
+    Raises sqlite3.Error, and ValueError for a spool that a newer program wrote.
+    """
+    connection = sqlite3.connect(directory / DATABASE, isolation_level=None, check_same_thread=False)
+    try:
+        connection.execute("PRAGMA journal_mode = WAL")
+        # FULL: every commit is synced before it returns. That is what a 250 promises (RFC 5321 section 6.1).
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute(f"PRAGMA wal_autocheckpoint = {_CHECKPOINT_PAGES}")
+        version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+        _check(version)
+        if version == 0:
+            connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} PRAGMA user_version = {VERSION}; COMMIT;")
+    except BaseException:
+        connection.close()
+        raise
+    sync_directory(directory)
+    return connection
+
+
+def _check(version: int) -> None:
+    if version > VERSION:
+        raise ValueError(f"the spool has format {version}, this program knows {VERSION}: upgrade it first")
+
+
+def open_for_reading(directory: Path) -> sqlite3.Connection:
+    """A connection for look-ups; it sees what has been committed and never waits for the writer."""
+    connection = sqlite3.connect(directory / DATABASE, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA query_only = ON")
+    return connection
+
+
+def sync_directory(directory: Path) -> None:
+    """Make new and removed names in `directory` survive a power failure."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

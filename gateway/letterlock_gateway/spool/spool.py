@@ -1,0 +1,282 @@
+"""The spool as `receive` and `deliver` see it.
+
+Coroutines over the writer thread, and a reader thread for look-ups.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import sqlite3
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BufferedWriter
+from pathlib import Path
+from typing import Any, Final, Self
+
+from letterlock_gateway.spool import reads, schema
+from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
+from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Insert
+from letterlock_gateway.spool.messages import NewMessage, Queued
+from letterlock_gateway.spool.recent import Recent
+from letterlock_gateway.spool.schedule import Schedule
+from letterlock_gateway.spool.writer import SpoolFailed, Writer
+
+# Numbers of one member's workers never meet: the last three digits are the worker's, so that a log line with
+# MID 7002 can only be the seventh message of worker 2. More than a thousand workers in one member are not to
+# be expected.
+NUMBER_STEP: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A message that is on disk."""
+
+    mid: int
+    rids: range
+    """Numbers of its recipients, in their order."""
+
+
+class Spool:
+    """A worker's spool. Made by `open`; all methods are for the event loop that opened it."""
+
+    def __init__(
+        self,
+        directory: Path,
+        clock: Callable[[], float],
+        lock: BufferedWriter,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        """Blocking; use `open`."""
+        self._clock = clock
+        self._lock = lock
+        self.number = int(directory.name) % NUMBER_STEP if directory.name.isdigit() else 0
+        self._connection = schema.open_for_writing(directory)
+        self._reading = schema.open_for_reading(directory)
+        self._bodies = Bodies(directory / "bodies")
+        self._bodies.keep_only(reads.mids_in_files(self._reading))
+        self._schedule = Schedule(reads.waiting_times(self._reading))
+        mid, rid = reads.highest_numbers(self._reading)
+        self._next_mid, self._next_rid = self._after(mid), self._after(rid)
+        self._recent = Recent()
+        self._threads = ThreadPoolExecutor(4, thread_name_prefix="spool-files")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
+        self._writing: set[asyncio.Future[Any]] = set()
+        self.stored = asyncio.Event()
+        """Set whenever there may be something due: a store, a deferral, a release, a hastening.
+
+        Its waiter clears it.
+        """
+
+        self._writer: Writer | None = Writer(self._connection, self._done, loop)
+
+    @classmethod
+    async def open(cls, directory: Path, clock: Callable[[], float] = time.time) -> Self:
+        """Open the spool in `directory`, which is made where it is missing.
+
+        Raises SpoolFailed: another process uses it, it is damaged, or a newer program wrote it.
+        """
+        return await asyncio.to_thread(cls._open, directory, clock, asyncio.get_running_loop())
+
+    @classmethod
+    def _open(cls, directory: Path, clock: Callable[[], float], loop: asyncio.AbstractEventLoop) -> Self:
+        with contextlib.ExitStack() as undo:
+            try:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                schema.sync_directory(directory.parent)
+                lock = undo.enter_context((directory / "lock").open("wb"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                spool = cls(directory, clock, lock, loop)
+            except BlockingIOError:
+                raise SpoolFailed(f"{directory}: another process uses this spool") from None
+            except (sqlite3.Error, OSError, ValueError) as problem:
+                raise SpoolFailed(f"{directory}: {problem}") from problem
+            undo.pop_all()
+            return spool
+
+    async def store(self, message: NewMessage, mid: int | None = None) -> int:
+        """Store `message` and return its number once it is synced to disk.
+
+        Raises SpoolFailed: then nothing is stored. A caller that is cancelled while it waits
+        leaves the message stored.
+        """
+        return (await self.take(message, mid)).mid
+
+    async def take(self, message: NewMessage, mid: int | None = None) -> Stored:
+        """As `store`, with the numbers of the recipients. `mid` is one from `new_mid`."""
+        if not message.recipients:
+            raise ValueError("a message without recipients")
+        insert = self._insert(message, self.new_mid() if mid is None else mid)
+        await self._commit(insert, insert)
+        return Stored(insert.mid, insert.rids)
+
+    def new_mid(self) -> int:
+        """A message number that is used once, for those who need it before they store."""
+        self._next_mid += NUMBER_STEP
+        return self._next_mid - NUMBER_STEP
+
+    async def due(self, now: float, limit: int) -> list[Queued]:
+        """Up to `limit` recipients whose time has come.
+
+        Each is leased until it is delivered, bounced, deferred or released.
+        """
+        rids = self._schedule.lease(now, limit)
+        found = {rid: queued for rid in rids if (queued := self._recent.take(rid))}
+        missing = [rid for rid in rids if rid not in found]
+        if missing:
+            try:
+                found |= await self._read(lambda: reads.recipients(self._reading, missing))
+            except BaseException:
+                self.release(rids)
+                raise
+        return [found[rid] for rid in rids if rid in found]
+
+    async def next_due(self) -> float | None:
+        """When the first recipient that is not leased is due, Unix seconds; None: there is none."""
+        return self._schedule.next_due()
+
+    async def body(self, mid: int) -> bytes:
+        """The body of a message that still has recipients. Raises SpoolFailed."""
+        kept = self._recent.body(mid)
+        if kept is not None:
+            return kept
+        try:
+            content = await self._read(lambda: reads.body(self._reading, mid))
+            if content is not None:
+                return content
+            return await asyncio.get_running_loop().run_in_executor(self._threads, self._bodies.read, mid)
+        except (sqlite3.Error, OSError) as problem:
+            raise SpoolFailed(f"the body of message {mid} cannot be read: {problem}") from problem
+
+    async def delivered(
+        self, rids: Sequence[int], *, host: str, reply: str, protocol: str | None, verified: bool
+    ) -> None:
+        """A next hop took them. Raises SpoolFailed."""
+        await self._commit(
+            Finish(tuple(rids), "delivered", self._clock(), host, protocol, verified, reply), None
+        )
+
+    async def bounced(self, rids: Sequence[int], *, reason: str, notice: NewMessage | None) -> None:
+        """They will not be delivered. `notice` is stored in the same transaction. Raises SpoolFailed.
+
+        Then nothing changed.
+        """
+        insert = self._insert(notice, self.new_mid()) if notice is not None else None
+        await self._commit(
+            Finish(tuple(rids), "bounced", self._clock(), None, None, None, reason, insert), insert
+        )
+
+    async def deferred(self, rids: Sequence[int], *, next_attempt: float, reason: str) -> None:
+        """They are tried again at `next_attempt`, Unix seconds (at once, where `hasten` came meanwhile).
+
+        Raises SpoolFailed.
+        """
+        await self._commit(Defer(tuple(rids), next_attempt, reason), None)
+
+    def release(self, rids: Sequence[int]) -> None:
+        """Give leases back without an attempt having been made."""
+        for rid in rids:
+            self._schedule.release(rid)
+        self.stored.set()
+
+    async def hasten(self, domains: Callable[[str], bool] | None = None) -> None:
+        """What waits for a later attempt, and whose domain `domains` says yes to (None: all), is due now.
+
+        Raises SpoolFailed.
+        """
+        now = self._clock()
+        waiting = await self._read(lambda: reads.waiting_domains(self._reading))
+        rids = [rid for rid, domain in waiting if domains is None or domains(domain)]
+        for rid in rids:
+            self._schedule.hasten(rid, now)
+        self.stored.set()
+        await self._commit(Hasten(rids, now), None)
+
+    def queue_length(self) -> int:
+        """Recipients that are neither delivered nor bounced."""
+        return len(self._schedule)
+
+    async def close(self) -> None:
+        """Commit what is under way and close."""
+        if self._writer is None:
+            return
+        if self._writing:
+            await asyncio.wait(self._writing)
+        writer, self._writer = self._writer, None
+        await writer.close()
+        await asyncio.to_thread(self._close)
+
+    def _close(self) -> None:
+        self._reader.shutdown()
+        self._threads.shutdown()
+        self._reading.close()
+        self._connection.close()
+        self._lock.close()
+
+    def _after(self, highest: int) -> int:
+        return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self.number
+
+    def _insert(self, message: NewMessage, mid: int) -> Insert:
+        first = self._next_rid
+        self._next_rid += NUMBER_STEP * len(message.recipients)
+        return Insert(mid, first, NUMBER_STEP, message, self._clock(), len(message.body) > IN_DATABASE)
+
+    async def _commit(self, change: Change, insert: Insert | None) -> None:
+        if self._writer is None:
+            raise SpoolFailed("the spool is closed")
+        if insert is None or not insert.in_file:
+            await self._writer.submit(change)
+            return
+        # File and commit belong together: a caller that is cancelled must not tear them apart.
+        whole = asyncio.ensure_future(self._commit_with_file(change, insert))
+        self._writing.add(whole)
+        whole.add_done_callback(self._file_done)
+        await asyncio.shield(whole)
+
+    async def _commit_with_file(self, change: Change, insert: Insert) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            await loop.run_in_executor(self._threads, self._bodies.write, insert.mid, insert.message.body)
+        except OSError as problem:
+            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        if self._writer is None:
+            self._bodies.remove(insert.mid)
+            raise SpoolFailed("the spool is closed")
+        await self._writer.submit(change)
+
+    def _file_done(self, whole: asyncio.Future[Any]) -> None:
+        self._writing.discard(whole)
+        if not whole.cancelled():
+            whole.exception()  # seen, also where the caller is gone
+
+    def _done(self, change: Change, problem: BaseException | None) -> None:
+        """On the loop, after a commit and before its caller goes on: memory follows the disk."""
+        insert = (
+            change if isinstance(change, Insert) else change.notice if isinstance(change, Finish) else None
+        )
+        if isinstance(change, Defer):
+            # Also where it could not be written: better tried later than at once and for ever.
+            for rid in change.rids:
+                self._schedule.defer(rid, change.next_attempt)
+            self.stored.set()
+        if problem is not None:
+            if insert is not None and insert.in_file:
+                self._threads.submit(self._bodies.remove, insert.mid)
+            return
+        if isinstance(change, Finish):
+            for rid in change.rids:
+                self._schedule.remove(rid)
+                self._recent.take(rid)
+            for mid, in_file in change.emptied.items():
+                self._recent.forget(mid)
+                if in_file:
+                    self._threads.submit(self._bodies.remove, mid)
+        if insert is not None:
+            self._recent.add(insert.queued(), insert.mid, insert.message.body)
+            for rid in insert.rids:
+                self._schedule.add(rid, insert.queued_at)
+            self.stored.set()
+
+    async def _read[Value](self, read: Callable[[], Value]) -> Value:
+        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
