@@ -4,7 +4,7 @@ import uuid
 from collections.abc import Iterable
 from typing import Final
 
-# Text that relays have changed before: leading dots, trailing blanks, 8-bit, tabs, a From at the line's start.
+# Text that relays have changed: leading dots, trailing blanks, 8-bit, tabs, a From at the line's start.
 AWKWARD: Final = (
     ".\n..\n.leading dot\nFrom here on\n>From there\ntrailing blanks   \n\ttab\n"
     "Grüße, ¡hola! Привет 漢字\n=20 =\n\n\nlast line after blank ones\n"
