@@ -2,7 +2,7 @@
 
 Used by `reconcile`, which says whom to follow and is told when an answer differs from the one before.
 A kubelet refreshes mounted volumes about once a minute, but at once when the pod's annotations change
-(measured: 46 s against 0.13 s). The annotation can overtake the Secret on its way to the kubelet, so it is repeated.
+(measured: 46 s against 0.13 s). The annotation can overtake the Secret on its way there: it is repeated.
 """
 
 import asyncio

@@ -31,7 +31,7 @@ INTERNAL_CA_KEY: Final = "ca.key"
 INTERNAL_CA_CERTIFICATE: Final = "ca.crt"
 OPERATOR_IDENTITY: Final = "operator-tls.pem"
 
-# Outlives any cluster: only the operator and its members ever see these, and both are replaced with the Secret.
+# Outlives any cluster: only the operator and its members see these, and both are replaced with the Secret.
 _INTERNAL_VALIDITY: Final = timedelta(days=3650)
 # In the order that distinguished names are encoded, from the country down to the name.
 _SUBJECT: Final = {
@@ -49,8 +49,8 @@ type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 def issue(order: Issue, present: Keep | None, now: datetime) -> dict[str, bytes]:
     """What shall be in the Secret of `order`: a key, a self-signed certificate, a request for the same key.
 
-    `present`: the Secret as it is, whose key is kept where the order says so. Valid from `now`, to the second,
-    for `order.days` or to `order.not_after_cap`. Raises ValueError for a key or a name that cannot be used.
+    `present`: the Secret as it is, whose key is kept where the order says so. Valid from `now`, to the
+    second, for `order.days` or to `order.not_after_cap`. Raises ValueError for an unusable key or name.
     """
     if order.keep_key and present is not None and present.data.get(KEY):
         key = _load_key(present.data[KEY])
@@ -170,7 +170,7 @@ def _sign(
     validity: tuple[datetime, datetime],
     ca: bool = False,
 ) -> x509.Certificate:
-    """A certificate with all that strict verifiers ask for (RFC 5280, 4.2): key identifiers, usages, names."""
+    """A certificate with all that strict verifiers ask for (RFC 5280, 4.2): identifiers, usages, names."""
     encrypts = isinstance(key, rsa.RSAPrivateKey) and not ca  # RSA key exchange of TLS 1.2 and before
     builder = (
         x509.CertificateBuilder()

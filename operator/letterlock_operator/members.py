@@ -26,7 +26,7 @@ class MemberUnreachable(Exception):
 
 
 async def poll(address: str, port: int, identity: Keep) -> MemberState:
-    """The state of the member at `address`, asked with the gateway's internal Secret. Raises MemberUnreachable."""
+    """The state of the member at `address`, by the gateway's internal Secret. Raises MemberUnreachable."""
     try:
         context = _context(
             identity.data[issuing.OPERATOR_IDENTITY], identity.data[issuing.INTERNAL_CA_CERTIFICATE]

@@ -12,7 +12,7 @@ MANAGER: Final = "letterlock"
 # Pods are watched by this selector only: a cluster has many, and theirs change all the time.
 POD_SELECTOR: Final = f"{MANAGED_BY}={MANAGER},{GATEWAY_LABEL}"
 
-# The pod template declares all of these from the start, optional, so that it never changes with configuration.
+# The pod template declares all of these from the start, optional: it never changes with configuration.
 KEY_SHARDS: Final = 16
 CA_SHARDS: Final = 4
 

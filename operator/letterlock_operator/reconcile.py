@@ -129,7 +129,7 @@ class Reconciler:
         return max(due, _COALESCE)
 
     async def _list(self, namespace: str) -> None:
-        """List everything where it has not been, or not for long. Nothing is decided on a world with holes."""
+        """List everything, if not done lately. Nothing is decided on a world with holes."""
         due = self._relist_at.get(namespace)
         if due is not None and time.monotonic() < due:
             return

@@ -1,8 +1,8 @@
 """What the watches and lists have shown so far, as plain dicts by namespace, kind and name. In memory only.
 
-Written by `handlers` (events), `reconcile` (lists) and `act` (answers to our own writes), read by `observe` and
-`act`. An object never goes back in time: resourceVersions of one kind are ordered (since Kubernetes 1.35 by
-contract, before that because etcd counts), and what a list did not show at its revision is gone.
+Written by `handlers` (events), `reconcile` (lists) and `act` (answers to our own writes), read by `observe`
+and `act`. An object never goes back in time: resourceVersions of one kind are ordered (since Kubernetes 1.35
+by contract, before that because etcd counts), and what a list did not show at its revision is gone.
 """
 
 from collections import defaultdict

@@ -1,9 +1,9 @@
-"""A stand-in for the kubelets of a namespace: runs a gateway's members as processes, from the API server's pods.
+"""A stand-in for the kubelets of a namespace: runs a gateway's members as processes, as its pods say.
 
-For every pod that a gateway's StatefulSet has, it fills a mount folder from the pod's projected volume exactly as
-a kubelet does (a folder with a timestamp, moved into place by renaming the link `..data`), starts the member on
+For every pod that a gateway's StatefulSet has, it fills a mount folder from the pod's projected volume as a
+kubelet does (a folder with a timestamp, moved into place by renaming the link `..data`), starts the member on
 it, and writes the pod's status: its address, and whether it is Ready. A changed pod annotation refreshes the
-mount at once, as on a real kubelet; otherwise that takes a while. Each member has a loopback address of its own.
+mount at once, as on a real kubelet; otherwise that takes a while. Each member has a loopback address.
 """
 
 import base64
@@ -301,8 +301,8 @@ class Kubelet:
 def project(files: Mapping[str, bytes], mount: Path) -> None:
     """Make `mount` hold exactly `files`, at one stroke, as a kubelet's atomic writer does.
 
-    The files lie in a folder with a timestamp, `..data` is a link to it that is replaced by renaming, and each
-    file that the reader sees is a link through `..data`.
+    The files lie in a folder with a timestamp, `..data` is a link to it that is replaced by renaming, and
+    each file that the reader sees is a link through `..data`.
     """
     mount.mkdir(parents=True, exist_ok=True)
     data = mount / "..data"

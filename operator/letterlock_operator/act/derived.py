@@ -30,7 +30,7 @@ async def put(cluster: Cluster, wanted: Object) -> bool:
     observed = cluster.known.objects[kind].get(name)
     content = content_hash(repr(wanted).encode())
     if observed is None:
-        # The watch may lag behind, and apply would take over what others own: look once more before making it.
+        # The watch may lag behind, and apply would take over what others own: look once more first.
         try:
             observed = await cluster.api.get(kind, cluster.namespace, name)
         except api.NotFound:

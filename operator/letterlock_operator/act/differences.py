@@ -48,13 +48,13 @@ def _owns_more(fields: Mapping[str, Any], wanted: object) -> bool:
         how, _, what = path.partition(":")
         match how:
             case "f":
-                there = isinstance(wanted, Mapping) and what in wanted
-                inner = cast("Mapping[str, Any]", wanted)[what] if there else None
+                mapping = _mapping(wanted)
+                there, inner = what in mapping, mapping.get(what)
             case "k":
-                keys = cast("Mapping[str, Any]", json.loads(what))
+                keys: Mapping[str, Any] = json.loads(what)
                 there, inner = _element(wanted, keys)
             case "v":
-                there, inner = isinstance(wanted, list) and json.loads(what) in wanted, None
+                there, inner = json.loads(what) in _list(wanted), None
             case _:
                 there, inner = True, None
         if not there or (inner is not None and _owns_more(below, inner)):
@@ -64,10 +64,15 @@ def _owns_more(fields: Mapping[str, Any], wanted: object) -> bool:
 
 def _element(wanted: object, keys: Mapping[str, Any]) -> tuple[bool, Any]:
     """The element of a list that `keys` names; a key that it leaves to the server's default fits anything."""
-    if isinstance(wanted, list):
-        for element in cast("list[Any]", wanted):
-            if isinstance(element, Mapping):
-                one = cast("Mapping[str, Any]", element)
-                if all(key not in one or one[key] == value for key, value in keys.items()):
-                    return True, one
+    for element in map(_mapping, _list(wanted)):
+        if element and all(key not in element or element[key] == value for key, value in keys.items()):
+            return True, element
     return False, None
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def _list(value: object) -> Sequence[Any]:
+    return cast("Sequence[Any]", value) if isinstance(value, list) else ()

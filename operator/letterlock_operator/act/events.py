@@ -1,7 +1,7 @@
 """Kubernetes Events on our resources: one per resource, reason and message, however often a plan says it.
 
-Called by `act.carry`. The name of an Event is the hash of what it says, so that a restart of the operator says
-nothing twice: what stands already is a conflict, and stays as it is.
+Called by `act.carry`. The name of an Event is the hash of what it says, so that a restart of the operator
+says nothing twice: what stands already is a conflict, and stays as it is.
 """
 
 import logging

@@ -1,7 +1,7 @@
 """What members have mounted: files first, then the snapshot that names them, then old files away.
 
 Called by `act.carry`. At every moment the snapshot in place is complete: file names are hashes of their
-content, new ones are added before `snapshot.json` names them, and old ones go once every Ready member runs it.
+content, new ones are added before `snapshot.json` names them, old ones go once every Ready member runs it.
 """
 
 import base64

@@ -1,0 +1,106 @@
+"""`Programmed` is the members' own word: real members, fed by a stand-in kubelet, asked over mutual TLS."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.kubelet import Kubelet
+from tests.harness.operators import operator
+from tests.harness.quickstart import QUICKSTART, RESOURCES, condition, holds, revisions, settled
+from tests.harness.waiting import until
+
+SMTP_PORT = 10025  # 25 in a pod
+
+
+def programmed(kubectl: Kubectl, *resources: str) -> None:
+    for what in resources or RESOURCES:
+        until(
+            lambda what=what: holds(kubectl, what, "Programmed"),
+            seconds=60,
+            what=f"{what} Programmed: {condition(kubectl, what, 'Programmed')}",
+        )
+
+
+def served(address: str) -> str:
+    """The certificate that a member shows on its listener, as openssl prints its subject."""
+    done = subprocess.run(
+        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{SMTP_PORT}", "-showcerts"),
+        input="QUIT\r\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return next((line for line in done.stdout.splitlines() if line.startswith("subject=")), "")
+
+
+def test_resources_are_programmed_once_every_member_runs_them(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with (
+        operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"),
+        Kubelet(api_server.kubeconfig, namespace, tmp_path / "members") as kubelet,
+    ):
+        kubectl.apply(*QUICKSTART)
+        programmed(kubectl)
+        assert "CN=mx.example.com" in served(kubelet.address("default-0")).replace(" ", "")
+        gateway = kubectl.json("get", "mailgateways.letterlock.dev/default")["status"]
+        assert gateway["ready"] == "1/1"
+        assert [member["name"] for member in gateway["members"]] == ["default-0"]
+
+
+def test_a_changed_certificate_is_programmed_when_it_is_served(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with (
+        operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"),
+        Kubelet(api_server.kubeconfig, namespace, tmp_path / "members") as kubelet,
+    ):
+        kubectl.apply(*QUICKSTART)
+        programmed(kubectl)
+        patch = json.dumps({"spec": {"subject": {"organization": "Example Ltd"}}})
+        kubectl("patch", "certificates.letterlock.dev/mx", "--type=merge", f"--patch={patch}")
+
+        def told() -> dict[str, Any] | None:
+            said = condition(kubectl, "certificates.letterlock.dev/mx", "Programmed")
+            return said if said["observedGeneration"] == 2 and said["status"] == "True" else None
+
+        until(told, what="the new certificate programmed")
+        assert "Example Ltd" in served(kubelet.address("default-0"))
+
+
+def test_a_member_that_dies_is_not_programmed_until_it_is_back(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with (
+        operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"),
+        Kubelet(api_server.kubeconfig, namespace, tmp_path / "members") as kubelet,
+    ):
+        kubectl.apply(*QUICKSTART)
+        programmed(kubectl)
+        before = kubelet.pod("default-0").process
+        assert before is not None
+        kubelet.kill9("default-0")
+        until(
+            lambda: kubelet.pod("default-0").process is not before and kubelet.pod("default-0").process,
+            what="a new process",
+        )
+        programmed(kubectl)
+
+
+def test_a_restart_of_the_operator_with_members_changes_nothing(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with Kubelet(api_server.kubeconfig, namespace, tmp_path / "members"):
+        with operator(api_server.kubeconfig, namespace, tmp_path / "first.log"):
+            kubectl.apply(*QUICKSTART)
+            programmed(kubectl)
+            until(lambda: settled(kubectl), what="no more changes", every=1.0)
+            before = revisions(kubectl)
+        with operator(api_server.kubeconfig, namespace, tmp_path / "second.log"):
+            kubectl("label", "certificates.letterlock.dev/mx", "touched=yes")
+            until(lambda: settled(kubectl), what="no more changes", every=1.0)
+            after = revisions(kubectl)
+    assert {name for name in before | after if before.get(name) != after.get(name)} == {"Certificate/mx"}

@@ -1,0 +1,88 @@
+"""What is ours is put back where others change or delete it; what is theirs is left alone."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.operators import operator
+from tests.harness.quickstart import QUICKSTART, converged, snapshot
+from tests.harness.waiting import until
+
+
+def test_deleted_and_changed_objects_come_back(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"):
+        kubectl.apply(*QUICKSTART)
+        converged(kubectl)
+        for what in ("service/letterlock-inbound", "configmap/default-snapshot", "secret/default-member"):
+            uid = kubectl("get", what, "--output", "jsonpath={.metadata.uid}")
+            kubectl("delete", what)
+            again = until(
+                lambda what=what: kubectl.run("get", what, "--output", "jsonpath={.metadata.uid}").stdout,
+                what=f"{what} again",
+            )
+            assert again != uid
+        good = json.loads(snapshot(kubectl))
+        patch = json.dumps({"data": {"snapshot.json": "broken"}})
+        kubectl("patch", "configmap", "default-snapshot", "--type=merge", f"--patch={patch}")
+        until(lambda: json.loads(snapshot(kubectl)) == good, what="the snapshot as it was")
+        kubectl("delete", "calists.letterlock.dev/system")
+        until(
+            lambda: kubectl.run("get", "calists.letterlock.dev/system").returncode == 0,
+            what="the system list again",
+        )
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "manifest"),
+    [
+        ("service", "letterlock-inbound", {"spec": {"ports": [{"port": 2525}]}}),
+        ("configmap", "default-snapshot", {"data": {"precious": "thing"}}),
+        ("secret", "default-member", {"stringData": {"precious": "thing"}}),
+    ],
+)
+def test_an_object_that_was_there_before_us_is_not_taken_over(
+    api_server: ApiServer,
+    namespace: str,
+    kubectl: Kubectl,
+    tmp_path: Path,
+    kind: str,
+    name: str,
+    manifest: dict[str, Any],
+) -> None:
+    kinds = {"service": "Service", "configmap": "ConfigMap", "secret": "Secret"}
+    kubectl.apply({"apiVersion": "v1", "kind": kinds[kind], "metadata": {"name": name}, **manifest})
+    before = kubectl.json("get", kind, name)
+    with operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"):
+        kubectl.apply(*QUICKSTART)
+        until(
+            lambda: kubectl.run("get", "statefulset", "default").returncode == 0, what="the operator at work"
+        )
+        until(
+            lambda: kubectl.run("get", "secret", "letterlock-cert-mx").returncode == 0, what="the certificate"
+        )
+        assert kubectl.json("get", kind, name) == before
+
+
+def test_with_the_gateway_all_that_was_made_for_it_goes(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    with operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"):
+        kubectl.apply(*QUICKSTART)
+        converged(kubectl)
+        kubectl("delete", "mailgateways.letterlock.dev/default")
+        until(
+            lambda: (
+                not [
+                    one
+                    for one in kubectl("get", "statefulsets,configmaps,secrets", "--output", "name").split()
+                    if "/default" in one or "letterlock-internal" in one
+                ]
+            ),
+            seconds=60,
+            what="the garbage collector",
+        )

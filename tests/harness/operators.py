@@ -1,0 +1,42 @@
+"""Runs the operator as its own program against a test's API server and namespace."""
+
+import contextlib
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Final
+
+from tests.harness.waiting import until
+
+# Longer than one request and the watches take to end.
+_STOP_WITHIN: Final = 30.0
+
+
+@contextlib.contextmanager
+def operator(kubeconfig: Path, namespace: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
+    """An operator that serves `namespace`; ended with SIGTERM. Raises AssertionError where it ends badly."""
+    command = (sys.executable, "-W", "error", "-m", "letterlock_operator", "--log-format", "text")
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            (*command, "--kubeconfig", str(kubeconfig), "--namespace", namespace),
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        until(
+            lambda: process.poll() is not None or "serving" in log.read_text(),
+            what=f"an operator that serves {namespace}",
+        )
+        assert process.poll() is None, f"the operator ended at once:\n{log.read_text()[-4000:]}"
+        yield process
+    finally:
+        process.terminate()
+        try:
+            status = process.wait(_STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            status = None
+    assert status == 0, f"the operator ended with {status}:\n{log.read_text()[-4000:]}"
