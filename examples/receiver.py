@@ -1,11 +1,11 @@
 # ruff: noqa: INP001, T201 - a script that prints
-"""A small mail server that only receives: where the quickstart's mail ends, so that nothing leaves this machine.
+"""A small mail server that only receives: here the quickstart's mail ends, and nothing leaves this machine.
 
     python examples/receiver.py STATE [PORT]
 
-STATE is the state directory of `letterlock up examples/quickstart`. The receiver waits until Letterlock has made
-the certificate `mailbox` there, offers STARTTLS with it, writes each message to STATE/mailbox/ as it came, and
-prints one line about it. A demonstration: it keeps whatever it is sent.
+STATE is the state directory of `letterlock up examples/quickstart`. The receiver waits until Letterlock has
+made the certificate `mailbox` there, offers STARTTLS with it, writes each message to STATE/mailbox/ as it
+came, and prints one line about it. A demonstration: it keeps whatever it is sent.
 """
 
 import asyncio

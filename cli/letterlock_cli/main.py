@@ -68,6 +68,9 @@ def up(
     workers: Annotated[
         int | None, typer.Option(min=1, help="Worker processes per member. Default: one per core.")
     ] = None,
+    notes: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Show the lines that are added to this file, too.")
+    ] = None,
 ) -> None:
     r"""Serve a folder of manifests on this machine, without a cluster.
 
@@ -84,7 +87,7 @@ def up(
     """
     from letterlock_cli.up.command import run
 
-    run(folder, state, workers)
+    run(folder, state, workers, notes)
 
 
 @app.command()

@@ -9,11 +9,11 @@ from letterlock_cli.up.screen import screen
 from letterlock_cli.up.state import State, default_directory
 
 
-def run(folder: Path, state: Path | None, workers: int | None) -> None:
+def run(folder: Path, state: Path | None, workers: int | None, notes: Path | None) -> None:
     """Serve `folder` until SIGINT or SIGTERM. Raises Failure."""
     if not folder.is_dir():
         raise Failure(f"{folder} is not a folder: give one with manifests, such as examples/quickstart")
     directory = (state or default_directory(folder)).absolute()
     with State(directory) as kept, screen() as shown:
-        shown.say(f"folder {folder}, state {directory}")
-        asyncio.run(Up(folder, kept, shown, workers).run())
+        shown.note(f"folder {folder}, state {directory}")
+        asyncio.run(Up(folder, kept, shown, workers, notes).run())

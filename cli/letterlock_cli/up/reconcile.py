@@ -45,6 +45,9 @@ class Up:
     state: State
     screen: Screen
     workers: int | None = None
+    notes: Path | None = None
+    """A file whose new lines are shown too."""
+    _notes_read: int = field(default=0, init=False)
     _contents: folder.Contents = field(default_factory=folder.Contents, init=False)
     _resources: dict[tuple[str, str], AnyResource] = field(
         default_factory=dict[tuple[str, str], AnyResource], init=False
@@ -76,11 +79,12 @@ class Up:
                 if changed.is_set():
                     changed.clear()
                     self._observe_folder()
+                self._show_notes()
                 if await self._turn():
                     busy_until = loop.time() + _BUSY_FOR
                 await _first_of(stop, changed, timeout=_BUSY if loop.time() < busy_until else _QUIET)
         finally:
-            self.screen.say("stopping…")
+            self.screen.note("stopping…")
             stop.set()
             await asyncio.gather(*(process.stop() for process in self._processes.values()))
             watching.cancel()
@@ -97,6 +101,17 @@ class Up:
                     changed.set()
             await asyncio.sleep(_QUIET)
             changed.set()
+
+    def _show_notes(self) -> None:
+        if self.notes is None or not self.notes.is_file():
+            return
+        with self.notes.open("rb") as file:
+            file.seek(self._notes_read)
+            new = file.read()
+        whole_lines = new[: new.rfind(b"\n") + 1]
+        self._notes_read += len(whole_lines)
+        for line in whole_lines.decode(errors="replace").splitlines():
+            self.screen.note(line)
 
     def _observe_folder(self) -> None:
         self._contents = folder.read(self.directory, self.state.manifests)
@@ -184,7 +199,7 @@ class Up:
         for event in plan.events:
             key = (event.kind, event.name, event.reason, event.message)
             if event.type == "Warning" and key not in self._events:
-                self.screen.say(f"warning: {event.kind}/{event.name} {event.reason}: {event.message}")
+                self.screen.warn(f"warning: {event.kind}/{event.name} {event.reason}: {event.message}")
             self._events.add(key)
         self.screen.show(plan.statuses, [f"{p.file}: {p.problem}" for p in self._contents.problems])
 
@@ -210,7 +225,7 @@ class Up:
             log=self.state.log(member),
             workers=self.workers,
         )
-        self._processes[gateway] = MemberProcess(launch, self.screen.say)
+        self._processes[gateway] = MemberProcess(launch, self.screen.warn)
         self._processes[gateway].start()
 
     def _write_statuses(self, statuses: Mapping[tuple[str, str], AnyStatus]) -> None:

@@ -30,8 +30,12 @@ class Screen(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-    def say(self, text: str) -> None:
-        """One line that matters now: a warning of a member, a file that was not taken."""
+    def note(self, text: str) -> None:
+        """One line that is good to know."""
+        ...
+
+    def warn(self, text: str) -> None:
+        """One line that needs attention: a warning of a member, a file that was not taken."""
         ...
 
     def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
@@ -59,7 +63,11 @@ class Lines:
     ) -> None:
         return
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
+        """See Screen."""
+        print(text, flush=True)
+
+    def warn(self, text: str) -> None:
         """See Screen."""
         print(text, file=sys.stderr, flush=True)
 
@@ -67,7 +75,7 @@ class Lines:
         """See Screen."""
         now = set(problems)
         for problem in sorted(now - self._problems):
-            self.say(f"error: {problem}")
+            self.warn(f"error: {problem}")
         for problem in sorted(self._problems - now):
             print(f"mended: {problem.partition(': ')[0]}", flush=True)
         self._problems = now
@@ -91,8 +99,9 @@ class LiveTable:
     def __init__(self) -> None:
         self._console = Console()
         self._live = Live(console=self._console, auto_refresh=False, vertical_overflow="visible")
-        self._lines: list[str] = []
+        self._lines: list[Text] = []
         self._table = Table()
+        self._problems: list[str] = []
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -103,10 +112,17 @@ class LiveTable:
     ) -> None:
         self._live.__exit__(kind, error, trace)
 
-    def say(self, text: str) -> None:
+    def note(self, text: str) -> None:
         """See Screen."""
-        self._lines = [*self._lines, text][-self._KEPT :]
-        self._draw(())
+        self._add(Text(text))
+
+    def warn(self, text: str) -> None:
+        """See Screen."""
+        self._add(Text(text, style="yellow"))
+
+    def _add(self, line: Text) -> None:
+        self._lines = [*self._lines, line][-self._KEPT :]
+        self._draw()
 
     def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
         """See Screen."""
@@ -120,11 +136,11 @@ class LiveTable:
             )
             table.add_row(kind, name, words, "\n".join(c.message for c in status.conditions if attention(c)))
         self._table = table
-        self._draw(problems)
+        self._problems = list(problems)
+        self._draw()
 
-    def _draw(self, problems: Iterable[str]) -> None:
-        below = [Text(f"error: {problem}", style="red") for problem in problems]
-        below += [Text(line, style="yellow") for line in self._lines]
+    def _draw(self) -> None:
+        below = [Text(f"error: {problem}", style="red") for problem in self._problems] + self._lines
         hint = Text("Edit the files: changes are taken while this runs. Ctrl-C ends it.", style="dim")
         self._live.update(Group(self._table, *below, hint), refresh=True)
 

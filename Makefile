@@ -1,0 +1,44 @@
+# Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench crds locks
+
+BIN := .venv/bin
+READY := .venv/.ready
+
+help: ## This list
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+
+run: $(READY) ## Serve examples/quickstart on this machine, with a receiver, and show how to send a first message
+	@examples/run.sh
+
+test: $(READY) ## Everything: checks and all tests, with real MTAs and a real API server (installs and builds what is missing)
+	@sh tests/harness/install.sh
+	@tests/harness/kube/build.sh >/dev/null & build=$$!; \
+	$(MAKE) --no-print-directory check; checked=$$?; \
+	wait $$build && [ $$checked -eq 0 ] && $(BIN)/pytest
+
+check: $(READY) ## Format, lint, types, architecture, generated files and pure tests: under a minute
+	$(BIN)/ruff format --check -q .
+	$(BIN)/ruff check -q .
+	$(BIN)/pyright
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m letterlock_api.crd --check
+	$(BIN)/pytest -q tests/pure tests/decide
+
+bench: $(READY) ## Measure: messages per second next to Postfix, time to a changed certificate, memory, time to start
+	@sh tests/harness/install.sh
+	$(BIN)/python -m tests.bench
+
+crds: $(READY) ## Write the CRDs anew from the models
+	$(BIN)/python -m letterlock_api.crd
+
+locks: ## Write requirements/*.txt anew from pyproject.toml
+	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml -o requirements/runtime.txt
+	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml --group dev -o requirements/dev.txt
+
+$(READY): requirements/dev.txt pyproject.toml
+	.ci/uv venv -q --allow-existing --python 3.13 .venv
+	.ci/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	.ci/uv pip install -q --python $(BIN)/python --no-deps -e .
+	@touch $@
