@@ -5,6 +5,7 @@ volume by moving a link `..data` onto a new directory and removing the old one: 
 one directory that the link leads to. A plain directory without `..data` is read as it is.
 """
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,6 +82,16 @@ def read_identity(directory: Path) -> Identity | None:
         )
     except OSError:
         return None
+
+
+def fingerprint(directory: Path) -> object:
+    """Equal as long as the mount holds the same: cheap enough to ask often."""
+    root = _root(directory)
+    try:
+        entries = [(entry.name, entry.stat()) for entry in os.scandir(root)]
+    except OSError:
+        return None
+    return root, sorted((name, one.st_ino, one.st_size, one.st_mtime_ns) for name, one in entries)
 
 
 def assemble(content: bytes, files: Mapping[str, bytes]) -> MountedSet:

@@ -1,0 +1,178 @@
+"""What a member answers: `/state` to the operator (mutual TLS), `/healthz`, `/readyz` to the kubelet.
+
+Run by the supervisor. Two questions without parameters are no reason to load a web framework (0.2 s of every
+start): HTTP/1.1, one answer per connection.
+"""
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final, Self, cast
+
+from letterlock_api.state import INTERNAL_CLIENT_NAME, STATE_PATH
+from letterlock_gateway.mount import Identity
+from letterlock_gateway.tls import contexts
+
+# A client that is slower than that is none of ours; its connection is not kept.
+_SECONDS: Final = 5.0
+_HEAD_LIMIT: Final = 16384
+_REASONS: Final = {
+    200: "OK",
+    400: "Bad Request",
+    403: "Forbidden",
+    404: "Not Found",
+    405: "Method Not Allowed",
+    503: "Service Unavailable",
+}
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An HTTP answer."""
+
+    status: int
+    body: bytes
+    kind: str = "text/plain; charset=utf-8"
+
+
+type Respond = Callable[[str, asyncio.StreamWriter], Answer]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Where the answers come from."""
+
+    state: Callable[[], bytes]
+    """The state as JSON."""
+    ready: Callable[[], bool]
+
+
+class Endpoints:
+    """Both endpoints. Made by `open`, which binds them."""
+
+    def __init__(self, state: socket.socket, health: socket.socket, facts: Facts) -> None:
+        self._state_socket = state
+        self._health_socket = health
+        self._facts = facts
+        self._state: asyncio.Server | None = None
+        self._health: asyncio.Server | None = None
+        self._identity: Identity | None = None
+
+    @classmethod
+    async def open(cls, address: str, state_port: int, health_port: int, facts: Facts) -> Self:
+        """Bind both ports at `address` (empty: all), and answer on the health port. Raises OSError."""
+        with contextlib.ExitStack() as undo:
+            state = undo.enter_context(_bind(address, state_port))
+            health = undo.enter_context(_bind(address, health_port))
+            endpoints = cls(state, health, facts)
+            endpoints._health = await _start(health, endpoints._answer_health)
+            undo.pop_all()
+            return endpoints
+
+    async def use(self, identity: Identity) -> None:
+        """Answer `/state` as `identity` from now on. Raises BadCertificate: then all stays as it was."""
+        if identity == self._identity:
+            return
+        context = contexts.server_context(
+            identity.certificate,
+            min_version="TLSv1.3",
+            ciphers=None,
+            client_certificates="Required",
+            client_ca=identity.ca,
+        )
+        # The one thing that keeps strangers out, so it does not rest on what a room for mail means by
+        # "Required".
+        context.verify_mode = ssl.CERT_REQUIRED
+        before = self._state
+        # Both accept from one socket for a moment: no connection is refused.
+        self._state = await _start(self._state_socket, self._answer_state, context)
+        self._identity = identity
+        if before is not None:
+            before.close()
+
+    def close(self) -> None:
+        """Stop answering."""
+        for server in (self._state, self._health):
+            if server is not None:
+                server.close()
+        self._state_socket.close()
+        self._health_socket.close()
+
+    def _answer_health(self, path: str, _writer: asyncio.StreamWriter) -> Answer:
+        if path == "/healthz":
+            return Answer(200, b"ok\n")
+        if path == "/readyz":
+            return Answer(200, b"ready\n") if self._facts.ready() else Answer(503, b"not ready\n")
+        return Answer(404, b"ask for /healthz or /readyz\n")
+
+    def _answer_state(self, path: str, writer: asyncio.StreamWriter) -> Answer:
+        if INTERNAL_CLIENT_NAME not in _client_names(writer):
+            return Answer(403, b"this certificate is not the operator's\n")
+        if path == STATE_PATH:
+            return Answer(200, self._facts.state(), "application/json")
+        return Answer(404, b"ask for /state\n")
+
+
+def _bind(address: str, port: int) -> socket.socket:
+    try:
+        if not address and socket.has_dualstack_ipv6():
+            return socket.create_server(("", port), family=socket.AF_INET6, dualstack_ipv6=True)
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        return socket.create_server((address, port), family=family)
+    except OSError as error:
+        raise OSError(
+            error.errno, f"cannot listen on {address or '*'} port {port}: {error.strerror}"
+        ) from error
+
+
+async def _start(
+    bound: socket.socket, respond: Respond, context: ssl.SSLContext | None = None
+) -> asyncio.Server:
+    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None]:
+        return _serve(reader, writer, respond)
+
+    return await asyncio.start_server(
+        connected,
+        sock=bound.dup(),
+        limit=_HEAD_LIMIT,
+        ssl=context,
+        ssl_handshake_timeout=_SECONDS if context else None,
+        ssl_shutdown_timeout=1.0 if context else None,
+    )
+
+
+async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond) -> None:
+    with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+        async with asyncio.timeout(_SECONDS):
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+                method, path, _version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+            except (asyncio.LimitOverrunError, ValueError):
+                method, answer = "GET", Answer(400, b"not a request\n")
+            else:
+                answer = (
+                    respond(path.partition("?")[0], writer)
+                    if method in {"GET", "HEAD"}
+                    else Answer(405, b"only GET\n")
+                )
+            writer.write(
+                f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
+                f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
+                "Cache-Control: no-store\r\nConnection: close\r\n\r\n".encode()
+            )
+            if method != "HEAD":
+                writer.write(answer.body)
+            await writer.drain()
+            writer.close()
+            await writer.wait_closed()
+    writer.close()
+
+
+def _client_names(writer: asyncio.StreamWriter) -> set[str]:
+    """The DNS names in the certificate that the client proved to have."""
+    certificate = writer.get_extra_info("peercert") or {}
+    pairs = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+    return {name for kind, name in pairs if kind == "DNS"}

@@ -1,0 +1,171 @@
+"""What a member runs and says: takes sets from the mount, offers them to the workers, gathers reports.
+
+Called by `supervisor`, once the workers' processes have been started.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from typing import Final
+
+from letterlock_gateway import channel, mount, watching
+from letterlock_gateway.manage.endpoints import Endpoints, Facts
+from letterlock_gateway.manage.merging import Refusal, Report, merge
+from letterlock_gateway.options import Options
+from letterlock_gateway.report.log import Log
+from letterlock_gateway.running import RunningSet
+from letterlock_gateway.tls import contexts
+from letterlock_gateway.workers import Heard, WorkerProcess
+
+_IDENTITY: Final = "the certificate for the state endpoint"
+
+
+@dataclass(frozen=True)
+class _Problems:
+    """For people: what is wrong, by part."""
+
+    mount: str = ""
+    identity: str = f"{_IDENTITY} is not there yet"
+
+    def texts(self) -> list[str]:
+        return [text for text in (self.mount, self.identity) if text]
+
+
+class Member:
+    """One member. `run` works until it is cancelled; `stopping` makes it not ready."""
+
+    def __init__(
+        self, options: Options, log: Log, workers: Mapping[int, WorkerProcess], heard: Heard, began: float
+    ) -> None:
+        self.stopping = False
+        self._options = options
+        self._log = log
+        self._workers = workers
+        self._heard = heard
+        self._began = began
+        self._version = _version()
+        # A spool that nobody has looked into may hold mail: 1 says "not known to be empty" to whoever would
+        # remove us.
+        self._reports = {number: Report(queue=int(worker.had_spool)) for number, worker in workers.items()}
+        self._refusal: Refusal | None = None
+        self._problems = _Problems()
+        self._seen: object = None
+        self._offered: RunningSet | None = None
+        # Digests of the sets that some worker may still run, by hash.
+        self._digests: dict[str, Mapping[str, str]] = {}
+        self._announced = ""
+
+    async def run(self) -> None:
+        """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
+        options = self._options
+        facts = Facts(state=self._state, ready=self.ready)
+        endpoints = await Endpoints.open(
+            options.state_address, options.state_port, options.health_port, facts
+        )
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._gather(), name="reports")
+                tasks.create_task(self._watch(endpoints), name="mount")
+        finally:
+            endpoints.close()
+
+    def ready(self) -> bool:
+        """Whether every worker runs a set, and will go on."""
+        return not self.stopping and all(report.snapshot for report in self._reports.values())
+
+    def _state(self) -> bytes:
+        state = merge(
+            self._options.member,
+            self._reports,
+            version=self._version,
+            refusal=self._refusal,
+            problems=self._problems.texts(),
+        )
+        return state.model_dump_json(by_alias=True).encode()
+
+    async def _gather(self) -> None:
+        while True:
+            number, message = await self._heard.get()
+            before = self._reports[number]
+            if message is None:
+                self._reports[number] = Report(queue=before.queue)
+                continue
+            digests = self._digests.get(message["snapshot"], {})
+            self._reports[number] = before.updated(message, digests)
+            self._announce()
+
+    def _announce(self) -> None:
+        """Say once that a snapshot runs, and forget the digests of those that nobody runs any more."""
+        running = {report.snapshot for report in self._reports.values()}
+        if self._offered is None or running != {self._offered.hash} or self._announced == self._offered.hash:
+            return
+        self._announced = self._offered.hash
+        self._digests = {self._announced: self._offered.snapshot.digests}
+        seconds = time.monotonic() - self._began
+        self._log.info(
+            f"Snapshot {self._announced} runs on all workers, {seconds:.2f} s after the start",
+            snapshot=self._announced,
+        )
+
+    async def _watch(self, endpoints: Endpoints) -> None:
+        async for _ in watching.changes(self._options.mount):
+            seen = mount.fingerprint(self._options.mount)
+            if seen is not None and seen == self._seen:
+                continue
+            self._seen = seen
+            await self._use_identity(endpoints)
+            self._take()
+
+    async def _use_identity(self, endpoints: Endpoints) -> None:
+        identity = mount.read_identity(self._options.mount)
+        problem = ""
+        if identity is None:
+            problem = f"{_IDENTITY} is not there yet"
+        else:
+            try:
+                await endpoints.use(identity)
+            except contexts.BadCertificate as error:
+                problem = f"{_IDENTITY} cannot be used: {error}"
+        if problem and problem != self._problems.identity:
+            self._log.warning(f"State endpoint: {problem}")
+        self._problems = replace(self._problems, identity=problem)
+
+    def _take(self) -> None:
+        """Offer the set in the mount to the workers; if it is none, say why and keep the last good one."""
+        try:
+            mounted = mount.read(self._options.mount)
+            if self._offered is None or mounted.hash != self._offered.hash:
+                self._offer(mounted, RunningSet.build(mounted, self._options.member))
+        except mount.MountEmpty as empty:
+            self._refusal = None
+            self._problems = replace(self._problems, mount=empty.reason)
+        except mount.MountRefused as refused:
+            if self._refusal != (refusal := Refusal(refused.hash, refused.reason)):
+                self._log.error(f"Snapshot {refused.hash or 'in the mount'} refused: {refused.reason}")
+            self._refusal = refusal
+            self._problems = replace(self._problems, mount="")
+        else:
+            self._refusal = None
+            self._problems = replace(self._problems, mount="")
+
+    def _offer(self, mounted: mount.MountedSet, running: RunningSet) -> None:
+        self._offered = running
+        self._announced = ""
+        self._digests[running.hash] = running.snapshot.digests
+        self._log.info(f"Snapshot {running.hash} taken", snapshot=running.hash)
+        for use in running.demo_uses():
+            self._log.warning(
+                f"{use} runs with the demo certificate, whose key everybody knows: choose another"
+            )
+        message = channel.set_message(mounted.content, mounted.files)
+        for worker in self._workers.values():
+            worker.offer(message)
+
+
+def _version() -> str:
+    try:
+        return version("letterlock")
+    except PackageNotFoundError:  # run from a source tree
+        return ""

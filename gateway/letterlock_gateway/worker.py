@@ -1,0 +1,238 @@
+"""One worker process: its own event loop, spool and deliveries, and listeners that share the ports.
+
+Started by the supervisor as `python -m letterlock_gateway.worker FD`, FD being one end of a socketpair. All
+it knows comes over that channel. When the supervisor dies the worker ends: the kernel tells it, and the
+channel closes.
+"""
+
+import asyncio
+import contextlib
+import ctypes
+import hashlib
+import json
+import signal
+import socket
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import uvloop
+
+from letterlock_api.snapshot import content_hash
+from letterlock_api.state import ListenerState
+from letterlock_gateway import channel
+from letterlock_gateway.deliver import Delivery
+from letterlock_gateway.manage.merging import report_message
+from letterlock_gateway.mount import MountRefused, assemble
+from letterlock_gateway.options import Options
+from letterlock_gateway.receive import Reception
+from letterlock_gateway.report.log import Log
+from letterlock_gateway.report.outcomes import Outcomes
+from letterlock_gateway.running import RunningSet
+from letterlock_gateway.spool import Spool, SpoolFailed
+
+# Seconds between looks at what changed: a state is at most this old, and a busy worker spends nothing on it.
+_REPORT_EVERY: Final = 0.5
+# Seconds until a listener that could not be opened is tried again, and a spool that another process holds.
+_LISTEN_AGAIN: Final = 1.0
+_SPOOL_AGAIN: Final = 0.1
+# Seconds for sessions in progress when the supervisor is gone: its successor waits for this spool and these
+# ports.
+_ORPHAN_GRACE: Final = 2.0
+_PR_SET_PDEATHSIG: Final = 1  # <sys/prctl.h>
+
+
+class Worker:
+    """A worker from its first message to its end."""
+
+    def __init__(self, number: int, options: Options, messages: channel.Channel) -> None:
+        self._number = number
+        self._options = options
+        self._messages = messages
+        self._log = Log(options.log_format, bound={"member": options.member, "worker": number})
+        self._outcomes = Outcomes()
+        self._stop = asyncio.Event()
+        self._orphaned = False
+        self._wanted: channel.Message | None = None
+        self._news = asyncio.Event()
+        self._problem = "is starting"
+        self._running: RunningSet | None = None
+        self._refused, self._refused_reason = "", ""
+        self._listeners: list[ListenerState] = []
+        self._spool: Spool | None = None
+        self._sent: Any = None
+
+    async def run(self) -> None:
+        """Work until the supervisor says stop, or is gone, or a part of the worker fails (then it raises)."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self._stop.set)
+        listening = asyncio.create_task(self._listen(), name="channel")
+        working = asyncio.create_task(self._work(), name="work")
+        reporting = asyncio.create_task(self._report_regularly(), name="report")
+        try:
+            await working
+            await self._report()
+        finally:
+            for task in (listening, reporting):
+                task.cancel()
+
+    async def _listen(self) -> None:
+        while (message := await self._messages.receive()) is not None:
+            if message["kind"] == "set":
+                self._wanted = message
+                self._news.set()
+            elif message["kind"] == "stop":
+                self._stop.set()
+        self._orphaned = True
+        # Should the end get stuck, the kernel's default action for this signal ends the process.
+        signal.setitimer(signal.ITIMER_REAL, _ORPHAN_GRACE * 2 + 1)
+        self._stop.set()
+
+    async def _work(self) -> None:
+        spool = await self._open_spool()
+        if spool is None:
+            return
+        self._spool = spool
+        self._problem = ""
+        reception = Reception(spool, self._log, self._options, time.time)
+        delivery = Delivery(spool, self._log, self._outcomes, time.time)
+        delivering = asyncio.create_task(delivery.run(), name="delivery")
+        stopping = asyncio.create_task(self._stop.wait(), name="stop")
+        taking = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")
+        await asyncio.wait({delivering, stopping, taking}, return_when=asyncio.FIRST_COMPLETED)
+        taking.cancel()
+        grace = _ORPHAN_GRACE if self._orphaned else self._options.grace
+        self._problem = "is stopping"
+        await asyncio.gather(taking, reception.close(grace), delivery.close(), return_exceptions=True)
+        self._listeners = []
+        delivering.cancel()
+        stopping.cancel()
+        (ended, *_) = await asyncio.gather(delivering, stopping, return_exceptions=True)
+        await spool.close()
+        for outcome in (ended, None if taking.cancelled() else taking.exception()):
+            if isinstance(outcome, Exception):
+                raise outcome
+
+    async def _open_spool(self) -> Spool | None:
+        """The spool; None: told to stop first. A predecessor that still lives is waited for."""
+        directory = self._options.spool / str(self._number)
+        while not self._stop.is_set():
+            try:
+                return await Spool.open(directory)
+            except SpoolFailed as failure:
+                if self._problem != (problem := f"waits for its spool: {failure}"):
+                    self._problem = problem
+                    self._log.warning(f"Spool cannot be opened yet: {failure}")
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _SPOOL_AGAIN)
+        return None
+
+    async def _take_sets(self, reception: Reception, delivery: Delivery, spool: Spool) -> None:
+        while True:
+            retry = None if all(one.listening for one in self._listeners) else _LISTEN_AGAIN
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._news.wait(), retry)
+            self._news.clear()
+            message, self._wanted = self._wanted, None
+            if message is not None:
+                await self._take(message, reception, delivery, spool)
+            elif self._running is not None:
+                self._listeners = await reception.apply(self._running)
+            await self._report()
+
+    async def _take(
+        self, message: channel.Message, reception: Reception, delivery: Delivery, spool: Spool
+    ) -> None:
+        content, files = channel.set_in(message)
+        try:
+            fresh = RunningSet.build(assemble(content, files), self._options.member)
+            listeners = await reception.apply(fresh)
+            delivery.apply(fresh)
+        except MountRefused as refusal:  # the supervisor built it before, so this is most unlikely
+            self._refused, self._refused_reason = refusal.hash, refusal.reason
+            return
+        except Exception as failure:  # noqa: BLE001 - a worker that died of a set would get it again
+            self._refused = content_hash(content)
+            self._refused_reason = f"{type(failure).__name__}: {failure}"
+            self._log.error(f"Snapshot {self._refused} could not be run: {self._refused_reason}")
+            return
+        before, self._running = self._running, fresh
+        self._listeners = listeners
+        self._refused, self._refused_reason = "", ""
+        self._outcomes.reassign(lambda domain: fresh.destination_for(domain).resource)
+        await self._hasten(before, fresh, spool)
+
+    async def _hasten(self, before: RunningSet | None, fresh: RunningSet, spool: Spool) -> None:
+        """What waits because of a policy that is no more is due now."""
+        mark = self._options.spool / str(self._number) / "policy"
+        known = mark.read_text() if mark.is_file() else None
+        policy = policy_hash(fresh)
+        if known == policy:
+            return
+        try:
+            if before is not None:
+                await spool.hasten(changed_for(before, fresh))
+            elif known is not None:  # it changed while this worker was not there to see it
+                await spool.hasten()
+            mark.write_text(policy)
+        except (SpoolFailed, OSError) as failure:
+            self._log.error(f"Deferred mail could not be made due: {failure}")
+
+    async def _report_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(_REPORT_EVERY)
+            await self._report()
+
+    async def _report(self) -> None:
+        message = report_message(
+            snapshot=self._running.hash if self._running else "",
+            refused=self._refused,
+            refused_reason=self._refused_reason,
+            problem=self._problem,
+            listeners=self._listeners,
+            queue=self._spool.queue_length() if self._spool else None,
+            destinations=self._outcomes.take_changed(),
+        )
+        if message["destinations"] or message != self._sent:
+            self._sent = message | {"destinations": []}
+            await self._messages.send(channel.encode(message))
+
+
+def policy_hash(running: RunningSet) -> str:
+    """Changes with whatever decides how mail is delivered: destinations, trusted CAs, global settings."""
+    snapshot = running.snapshot
+    parts = [
+        [one.model_dump(mode="json") for one in snapshot.destinations],
+        snapshot.delivery.model_dump(mode="json"),
+        {name: one.model_dump(mode="json") for name, one in snapshot.trust.items()},
+    ]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def changed_for(before: RunningSet, fresh: RunningSet) -> Callable[[str], bool] | None:
+    """Which domains' mail is delivered otherwise in `fresh`; None: every domain's may be."""
+    if (before.snapshot.trust, before.snapshot.delivery) != (fresh.snapshot.trust, fresh.snapshot.delivery):
+        return None
+    return lambda domain: before.destination_for(domain) != fresh.destination_for(domain)
+
+
+async def _main(end: socket.socket) -> None:
+    messages = await channel.Channel.open(end)
+    start = await messages.receive()
+    if start is None:
+        return
+    await Worker(start["number"], Options.from_json(start["options"]), messages).run()
+
+
+def main() -> None:
+    """Run as a child of the supervisor."""
+    # The kernel tells us when the supervisor dies, however it dies; the channel's end tells us too.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    # Ctrl-C goes to the whole foreground group; the supervisor alone takes it, and says stop.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    end = socket.socket(fileno=int(sys.argv[1]))
+    uvloop.run(_main(end))
+
+
+if __name__ == "__main__":
+    main()

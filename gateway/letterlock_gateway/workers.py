@@ -1,0 +1,129 @@
+"""The supervisor's side of one worker: starts the process (again when it dies), hands it sets, hears it.
+
+Called by `supervisor` before anything that takes long to import, so that workers load while the supervisor
+does.
+"""
+
+import asyncio
+import contextlib
+import signal
+import socket
+import sys
+import time
+from typing import Final
+
+from letterlock_gateway import channel
+from letterlock_gateway.options import Options
+from letterlock_gateway.report.log import Log
+
+# Seconds before a worker that died is started again: at once the first time, then slower, so that one that
+# cannot run at all does not keep the machine busy.
+_RESTART_DELAYS: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0)
+_LONG_ENOUGH: Final = 30.0  # seconds of life after which the next death counts as a first one
+_MARGIN: Final = 3.0  # seconds beyond the grace period that a worker gets to close its spool
+
+# What a worker said; None: it is gone, and its successor knows nothing yet.
+type Heard = asyncio.Queue[tuple[int, channel.Message | None]]
+
+
+class WorkerProcess:
+    """One worker, kept running from `start` to `stop`. What it says goes into `heard`, with its number."""
+
+    def __init__(self, number: int, options: Options, log: Log, heard: Heard) -> None:
+        self.number = number
+        self._options = options
+        self._log = log.bind(worker=number)
+        self._heard = heard
+        self._offer: bytes | None = None
+        self._offered = asyncio.Event()
+        self._process: asyncio.subprocess.Process | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._stopping = asyncio.Event()
+        self.had_spool = (options.spool / str(number)).is_dir()
+        """Whether there was a spool before this member started."""
+
+    def start(self) -> None:
+        """Begin to keep it running."""
+        self._task = asyncio.create_task(self._keep_running(), name=f"worker {self.number}")
+
+    def offer(self, set_message: bytes) -> None:
+        """Hand over a set (`channel.set_message`) soon, and to every process that takes its place later."""
+        self._offer = set_message
+        self._offered.set()
+
+    async def stop(self) -> None:
+        """End it: its sessions get the grace period; killed if it does not leave then."""
+        self._stopping.set()
+        self._offered.set()
+        if self._task is not None:
+            _, late = await asyncio.wait({self._task}, timeout=self._options.grace + _MARGIN)
+            if late and self._process is not None:
+                self._log.error(f"Worker {self.number} does not stop and is killed")
+                with contextlib.suppress(ProcessLookupError):
+                    self._process.kill()
+                await asyncio.wait({self._task}, timeout=_MARGIN)
+
+    async def _keep_running(self) -> None:
+        deaths = 0
+        while not self._stopping.is_set():
+            started = time.monotonic()
+            try:
+                status = await self._run_once()
+            except OSError as error:
+                status = error
+            if self._stopping.is_set():
+                return
+            self._heard.put_nowait((self.number, None))
+            self._log.error(f"Worker {self.number} ended ({_in_words(status)}) and is started again")
+            deaths = 0 if time.monotonic() - started > _LONG_ENOUGH else deaths
+            delay = _RESTART_DELAYS[min(deaths, len(_RESTART_DELAYS) - 1)]
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay)
+            deaths += 1
+
+    async def _run_once(self) -> int:
+        ours, theirs = socket.socketpair()
+        with contextlib.closing(ours), theirs:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # nothing is imported from whatever directory this was started in
+                "-m",
+                "letterlock_gateway.worker",
+                str(theirs.fileno()),
+                pass_fds=[theirs.fileno()],
+                stdin=asyncio.subprocess.DEVNULL,
+            )
+            theirs.close()
+            self._process = process
+            messages = await channel.Channel.open(ours)
+            feeding = asyncio.create_task(self._feed(messages))
+            try:
+                while (message := await messages.receive()) is not None:
+                    self._heard.put_nowait((self.number, message))
+                return await process.wait()
+            finally:
+                feeding.cancel()
+                messages.close()
+                if process.returncode is None:
+                    process.kill()
+                self._process = None
+
+    async def _feed(self, messages: channel.Channel) -> None:
+        start = {"kind": "start", "number": self.number, "options": self._options.to_json()}
+        await messages.send(channel.encode(start))
+        sent: bytes | None = None
+        while True:
+            if self._stopping.is_set():
+                await messages.send(channel.encode({"kind": "stop"}))
+                return
+            if self._offer is not None and self._offer is not sent:
+                sent = self._offer
+                await messages.send(sent)
+            await self._offered.wait()
+            self._offered.clear()
+
+
+def _in_words(status: int | OSError) -> str:
+    if isinstance(status, OSError):
+        return f"could not be started: {status}"
+    return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"
