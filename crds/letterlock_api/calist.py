@@ -1,12 +1,14 @@
 """CAList: certificate authorities that peers are verified against."""
 
-from typing import Annotated, ClassVar, Literal
+from typing import ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from letterlock_api.base import PEM, GatewayReference, Lenient, Model, ObjectName, PEMSource, Time
+from letterlock_api.base import Lenient, Model
 from letterlock_api.conditions import Condition
+from letterlock_api.references import GatewayReference, PEMSource
 from letterlock_api.resource import Resource
+from letterlock_api.values import PEM, DataKey, ObjectName, Time
 
 SYSTEM_LIST = "system"
 
@@ -16,7 +18,7 @@ class CAListExport(Model):
 
     config_map_name: ObjectName
     """The ConfigMap to write."""
-    file_name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9]+$")]
+    file_name: DataKey
     """Name of the file: the key in that ConfigMap."""
 
 
@@ -43,15 +45,20 @@ class RejectedCertificate(Lenient):
     """One certificate of the list that does not count, and why."""
 
     subject: str = ""
+    """Its subject, RFC 4514; empty where it is no certificate at all."""
     fingerprint: str = ""
+    """sha256 of it, lower-case hex."""
     reason: str
+    """Why it does not count."""
 
 
 class ExpiringCertificate(Lenient):
     """The certificate of the list that ends next."""
 
     subject: str
+    """Its subject, RFC 4514."""
     not_after: Time
+    """Its end of validity."""
 
 
 class CAListStatus(Lenient):

@@ -4,25 +4,41 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from letterlock_api.base import (
-    PEM,
-    DomainName,
+from letterlock_api.base import Lenient, Model
+from letterlock_api.conditions import Condition
+from letterlock_api.references import (
     GatewayReference,
-    KeyReference,
-    Lenient,
-    Model,
-    ObjectName,
+    KeyReferenceTemplate,
     PEMSource,
-    Reference,
+    ReferenceTemplate,
+)
+from letterlock_api.resource import Resource
+from letterlock_api.values import (
+    CertificateName,
+    ChainPEM,
+    CommonName,
+    DataKeyTemplate,
+    Fingerprint,
+    ObjectNameTemplate,
+    Shape,
     Time,
 )
-from letterlock_api.conditions import Condition
-from letterlock_api.resource import Resource
 
 # Upper bounds of X.520 (ub-common-name and so on).
-CommonName = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 SubjectText = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 PlaceText = Annotated[str, StringConstraints(min_length=1, max_length=128)]
+Country = Annotated[
+    str,
+    StringConstraints(min_length=2, max_length=2),
+    Shape.matching("[A-Z]{2}", "write the two-letter ISO 3166 code in capitals, as in DE"),
+]
+SignerName = Annotated[
+    str,
+    StringConstraints(min_length=3, max_length=253),
+    Shape.matching(
+        "[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-a-zA-Z0-9._]+", "write a signer, as in example.com/mail"
+    ),
+]
 Level = Literal["Machine", "Cluster"]
 
 
@@ -30,7 +46,10 @@ class Subject(Model):
     """The distinguished name."""
 
     common_name: CommonName | None = None
-    """Common name, a fully qualified domain name. It is added to the subject alternative names when the certificate is made here."""
+    """Common name, a fully qualified domain name.
+
+    It is added to the subject alternative names when the certificate is made here.
+    """
     organization: SubjectText | None = None
     """Organization, such as `Example Ltd`."""
     organizational_unit: SubjectText | None = None
@@ -39,7 +58,7 @@ class Subject(Model):
     """City."""
     state: PlaceText | None = None
     """State or province."""
-    country: Annotated[str, StringConstraints(min_length=2, max_length=2, pattern="^[A-Z]{2}$")] | None = None
+    country: Country | None = None
     """Country, the two-letter ISO 3166 code in capitals, such as `DE`."""
 
 
@@ -49,7 +68,10 @@ class PrivateKey(Model):
     algorithm: Literal["RSA", "ECDSA"] = "RSA"
     """RSA or ECDSA."""
     size: Literal[256, 384, 1024, 2048, 3072, 4096] | None = None
-    """Bits. RSA: 1024, 2048 (default), 3072 or 4096; ECDSA: 256 (default) or 384. RSA 1024 is honoured and flagged WeakKey."""
+    """Bits. RSA: 1024, 2048 (default), 3072 or 4096; ECDSA: 256 (default) or 384.
+
+    RSA 1024 is honoured and flagged WeakKey.
+    """
 
 
 class Renewal(Model):
@@ -61,7 +83,7 @@ class Renewal(Model):
     """Days before the end at which renewal starts; a third of the lifetime unless set."""
     rotate_key: bool = False
     """Make a new key at each renewal."""
-    activate: Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$")] | None = None
+    activate: Fingerprint | None = None
     """Fingerprint (sha256, lower-case hex) of the prepared certificate that shall be used from now on."""
 
 
@@ -70,11 +92,11 @@ class Signed(Model):
 
     member: Annotated[str, StringConstraints(max_length=63)] = ""
     """The gateway member whose request was signed (Machine level only)."""
-    certificate: PEM | None = None
+    certificate: ChainPEM | None = None
     """The certificate, PEM; intermediates may follow it."""
     certificate_from: PEMSource | None = None
     """The certificate, from a ConfigMap or Secret."""
-    intermediates: PEM | None = None
+    intermediates: ChainPEM | None = None
     """Intermediate certificates, PEM, in any order."""
     intermediates_from: PEMSource | None = None
     """Intermediate certificates, from a ConfigMap or Secret."""
@@ -83,20 +105,20 @@ class Signed(Model):
 class PKCS12Import(Model):
     """A PKCS#12 file to import."""
 
-    secret_key_ref: KeyReference
+    secret_key_ref: KeyReferenceTemplate
     """The Secret key that holds the file."""
-    passphrase_secret_key_ref: KeyReference | None = None
+    passphrase_secret_key_ref: KeyReferenceTemplate | None = None
     """The Secret key that holds its passphrase."""
 
 
 class PKCS12Export(Model):
     """A PKCS#12 file to keep current."""
 
-    secret_name: ObjectName
+    secret_name: ObjectNameTemplate
     """The Secret to write."""
-    file_name: Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=r"^[-._a-zA-Z0-9{}]+$")]
+    file_name: DataKeyTemplate
     """Name of the file: the key in that Secret."""
-    passphrase_secret_key_ref: KeyReference
+    passphrase_secret_key_ref: KeyReferenceTemplate
     """The Secret key that holds the passphrase."""
 
 
@@ -113,10 +135,14 @@ class CertificateSpec(Model):
     gateway_ref: GatewayReference = Field(default_factory=GatewayReference)
     """The MailGateway that uses it."""
     level: Level | None = None
-    """Machine: one certificate and key per member. Cluster: one for all members; needs a wildcard or explicit dnsNames. Unset: Machine when made here, Cluster for secretRef and pkcs12."""
+    """Machine: one certificate and key per member. Cluster: one for all members.
+
+    Cluster needs a wildcard or explicit dnsNames.
+    Unset: Machine when made here, Cluster for secretRef and pkcs12.
+    """
     subject: Subject = Field(default_factory=Subject)
     """The distinguished name."""
-    dns_names: Annotated[list[DomainName], Field(max_length=100)] = Field(
+    dns_names: Annotated[list[CertificateName], Field(max_length=100)] = Field(
         default_factory=list[str], json_schema_extra={"x-kubernetes-list-type": "set"}
     )
     """Subject alternative names."""
@@ -133,9 +159,9 @@ class CertificateSpec(Model):
     """CA-signed certificates for the requests in status."""
     pkcs12: PKCS12Import | None = None
     """Import from a PKCS#12 file."""
-    secret_ref: Reference | None = None
+    secret_ref: ReferenceTemplate | None = None
     """A kubernetes.io/tls Secret that someone else (cert-manager, say) keeps."""
-    signer_name: Annotated[str, StringConstraints(min_length=3, max_length=253)] | None = None
+    signer_name: SignerName | None = None
     """Ask this Kubernetes signer through certificates.k8s.io."""
     export: Export | None = None
     """What to export."""
@@ -145,18 +171,26 @@ class NextCertificate(Lenient):
     """The prepared next certificate (`renewal.mode: Prepare`)."""
 
     certificate: str = ""
+    """The certificate, PEM: give it to peers that hold the present one."""
     fingerprint: str = ""
+    """sha256 of it, lower-case hex: what `spec.renewal.activate` takes."""
     not_before: Time | None = None
+    """Start of validity."""
     not_after: Time | None = None
+    """End of validity."""
 
 
 class CertificateMember(Lenient):
     """One member's certificate (Machine level)."""
 
     name: str
+    """The member."""
     fingerprint: str = ""
+    """sha256 of its certificate, lower-case hex."""
     not_after: Time | None = None
+    """End of validity."""
     request: str = ""
+    """Certificate signing request for its key, PEM."""
 
 
 class CertificateStatus(Lenient):

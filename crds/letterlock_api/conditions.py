@@ -1,10 +1,11 @@
-"""Conditions (metav1.Condition), their types and reasons: words that users' scripts rest on, and so never change."""
+"""Conditions (metav1.Condition), their types and reasons: words that scripts rest on: they never change."""
 
 from datetime import datetime
 from enum import StrEnum
 from typing import Final, Literal
 
-from letterlock_api.base import Lenient, Time
+from letterlock_api.base import Lenient
+from letterlock_api.values import Time
 
 Status = Literal["True", "False", "Unknown"]
 
@@ -54,8 +55,8 @@ class Reason(StrEnum):
     ISSUING = "Issuing"
     AWAITING_SIGNER = "AwaitingSigner"
     KEY_MISMATCH = "KeyMismatch"
-    WRONG_PASSPHRASE = "WrongPassphrase"
-    SECRET_NOT_FOUND = "SecretNotFound"
+    WRONG_PASSPHRASE = "WrongPassphrase"  # noqa: S105 - a reason, no secret
+    SECRET_NOT_FOUND = "SecretNotFound"  # noqa: S105 - a reason, no secret
     INVALID_PEM = "InvalidPEM"
     NOT_CLUSTER_CAPABLE = "NotClusterCapable"
     EXPIRED = "Expired"
@@ -121,7 +122,7 @@ def merged(present: list[Condition], judged: list[Condition]) -> list[Condition]
     return kept
 
 
-def condition(
+def condition(  # noqa: PLR0917 - the fields of a condition, in its own order
     kind: Type, status: Status, reason: str, message: str, generation: int | None, now: datetime
 ) -> Condition:
     """A condition that was judged at `now` for a resource of this `generation`."""

@@ -1,6 +1,6 @@
-"""The CRDs, generated from the models: `python -m letterlock_api.crd` writes them, `--check` tells whether they drifted.
+"""The CRDs, made from the models: `python -m letterlock_api.crd` writes them, `--check` finds drift.
 
-Run by `make generate` and `make check`; the files are committed, so that they can be applied and reviewed as they are.
+The files are committed, so that they can be applied and reviewed as they are.
 """
 
 import argparse
@@ -80,7 +80,9 @@ _SCALE: Final = {
 def custom_resource_definition(kind: str) -> dict[str, Any]:
     """The CustomResourceDefinition of `kind`."""
     model = KINDS[kind]
-    subresources: dict[str, Any] = {"status": {}} | ({"scale": _SCALE} if kind == "MailGateway" else {})
+    subresources: dict[str, Any] = {"status": {}}
+    if kind == "MailGateway":
+        subresources["scale"] = _SCALE
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
@@ -111,11 +113,10 @@ def custom_resource_definition(kind: str) -> dict[str, Any]:
 
 
 def resource_schema(model: type[AnyResource]) -> Schema:
-    """The schema of a whole resource. Of `metadata` a CRD may say next to nothing: the API server knows it."""
+    """The schema of a whole resource. Of `metadata` a CRD says nothing: the API server knows it."""
     whole = schema.structural(model)
     required = [name for name in whole.get("required", ()) if name != "metadata"]
     spec, status = whole["properties"]["spec"], whole["properties"]["status"]
-    status.pop("default", None)  # the operator writes it, nobody else
     return {
         "description": whole["description"],
         "type": "object",
@@ -125,7 +126,8 @@ def resource_schema(model: type[AnyResource]) -> Schema:
             "kind": {"type": "string", "description": f"{whole['properties']['kind']['default']}."},
             "metadata": {"type": "object"},
             "spec": spec,
-            "status": status,
+            # The operator writes it whole: what it leaves out is absent, not a default.
+            "status": schema.without_defaults(status),
         },
     }
 
@@ -133,7 +135,7 @@ def resource_schema(model: type[AnyResource]) -> Schema:
 class _Dumper(yaml.SafeDumper):
     """Writes equal parts out in full: `kubectl` reads YAML anchors, people do not."""
 
-    def ignore_aliases(self, data: object) -> bool:
+    def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - PyYAML's signature
         return True
 
 
@@ -162,9 +164,7 @@ def main(arguments: list[str]) -> int:
     if parser.parse_args(arguments).check:
         stale = drifted()
         if stale:
-            sys.stderr.write(
-                f"{', '.join(stale)} differ from the models: run python -m letterlock_api.crd, commit the result\n"
-            )
+            sys.stderr.write(f"{', '.join(stale)} differ from the models: run python -m letterlock_api.crd\n")
         return 1 if stale else 0
     for kind, model in KINDS.items():
         (FOLDER / f"{model.PLURAL}.yaml").write_text(render(kind))

@@ -2,21 +2,22 @@
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import Field
 
-from letterlock_api.base import (
+from letterlock_api.base import Lenient, Model
+from letterlock_api.conditions import Condition
+from letterlock_api.references import GatewayReference, Reference
+from letterlock_api.resource import Resource
+from letterlock_api.values import (
+    Ciphers,
+    DestinationDomain,
     DomainName,
     Duration,
-    GatewayReference,
-    Lenient,
-    Model,
+    Host,
     ObjectName,
     Port,
-    Reference,
     Time,
 )
-from letterlock_api.conditions import Condition
-from letterlock_api.resource import Resource
 
 TLSMode = Literal[
     "Default",
@@ -28,14 +29,19 @@ TLSMode = Literal[
     "RequiredVerifyHostedDomains",
 ]
 TLSVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
-Ciphers = Annotated[str, StringConstraints(min_length=1, max_length=1024, pattern=r"^[-+!@=:_A-Za-z0-9]+$")]
 
 
 class DeliveryTLS(Model):
     """TLS policy of a destination."""
 
     mode: TLSMode = "Default"
-    """Default: as the entry `*` says. No. Preferred: if it can be had, unchecked. Required: TLS or nothing, unchecked. PreferredVerify: checked and recorded. RequiredVerify: verified or not delivered. RequiredVerifyHostedDomains: the same, names of the hosting provider count too."""
+    """How mail to these domains is protected.
+
+    Default: as the entry `*` says. No: clear text. Preferred: TLS if it can be had, unchecked.
+    Required: TLS or nothing, unchecked. PreferredVerify: checked and recorded.
+    RequiredVerify: verified or not delivered. RequiredVerifyHostedDomains: the same, and names of the hosting
+    provider count too.
+    """
     names: Annotated[list[DomainName], Field(max_length=63)] = Field(default_factory=list[str])
     """Reference names that count instead of the mode's."""
     ca_list_refs: Annotated[list[Reference], Field(max_length=16)] = Field(default_factory=list[Reference])
@@ -63,7 +69,7 @@ class RouteAuth(Model):
 class Route(Model):
     """One next hop."""
 
-    host: Annotated[str, StringConstraints(min_length=1, max_length=255)]
+    host: Host
     """Host name or address."""
     port: Port = 25
     """Port."""
@@ -100,7 +106,7 @@ class DestinationControlSpec(Model):
 
     gateway_ref: GatewayReference = Field(default_factory=GatewayReference)
     """The MailGateway that it is for."""
-    domains: Annotated[list[DomainName], Field(min_length=1, max_length=256)] = Field(
+    domains: Annotated[list[DestinationDomain], Field(min_length=1, max_length=256)] = Field(
         json_schema_extra={"x-kubernetes-list-type": "set"}
     )
     """Recipient domains; `.example.com` is everything below it; `*` alone is the default entry."""
@@ -135,7 +141,10 @@ class LastTLS(Lenient):
     address: str = ""
     """Its address."""
     result: str
-    """Delivered, or why not: TLSNotOffered, TLSRefused, HandshakeFailed, NotTrusted, NameMismatch, Expired, Unreachable."""
+    """Delivered, or why not.
+
+    TLSNotOffered, TLSRefused, HandshakeFailed, NotTrusted, NameMismatch, Expired or Unreachable.
+    """
     protocol: str | None = None
     """TLS version; absent: clear text."""
     cipher: str | None = None
@@ -154,8 +163,11 @@ class FailingDomain(Lenient):
     """A domain that mail cannot be delivered to now."""
 
     domain: str
+    """Recipient domain."""
     reason: str
+    """Why, in one word, as in the condition `Delivering`."""
     since: Time
+    """Since when."""
 
 
 class DestinationControlStatus(Lenient):

@@ -4,25 +4,29 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from letterlock_api.base import (
+from letterlock_api.base import Lenient, Model
+from letterlock_api.conditions import Condition
+from letterlock_api.destinationcontrol import TLSVersion
+from letterlock_api.references import GatewayReference, Reference
+from letterlock_api.resource import Resource
+from letterlock_api.values import (
+    AddressPattern,
+    Ciphers,
+    Client,
     DNSLabel,
     DomainName,
-    GatewayReference,
-    Lenient,
-    Model,
+    Fingerprint,
+    IPAddress,
+    ListedDomainName,
+    Network,
     Port,
-    Reference,
     Size,
     Text,
     Time,
 )
-from letterlock_api.conditions import Condition
-from letterlock_api.destinationcontrol import Ciphers, TLSVersion
-from letterlock_api.resource import Resource
 
 Behavior = Literal["Accept", "Relay", "Reject", "TCPRefuse"]
 ReceptionTLSMode = Literal["No", "Preferred", "Required"]
-Address = Annotated[str, StringConstraints(min_length=1, max_length=320)]
 Limit = Annotated[int, Field(ge=1, le=100000)]
 
 
@@ -31,11 +35,9 @@ class ClientCertificates(Model):
 
     ca_list_refs: Annotated[list[Reference], Field(max_length=16)] = Field(default_factory=list[Reference])
     """CA lists they must chain to; none: all enabled lists of scope Global."""
-    names: Annotated[list[DomainName], Field(max_length=63)] = Field(default_factory=list[str])
+    names: Annotated[list[ListedDomainName], Field(max_length=63)] = Field(default_factory=list[str])
     """Names, one of which the certificate must hold."""
-    fingerprints: Annotated[
-        list[Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}$", max_length=64)]], Field(max_length=63)
-    ] = Field(default_factory=list[str])
+    fingerprints: Annotated[list[Fingerprint], Field(max_length=63)] = Field(default_factory=list[str])
     """sha256 fingerprints, lower-case hex, one of which must be the certificate's."""
 
 
@@ -43,7 +45,10 @@ class ReceptionTLS(Model):
     """TLS of a mail-flow policy. What is left out comes from the default policy."""
 
     mode: ReceptionTLSMode | None = None
-    """No: STARTTLS is not offered. Preferred: offered. Required: nothing is taken in before STARTTLS. Built in: No."""
+    """No: STARTTLS is not offered. Preferred: offered. Required: nothing is taken in before STARTTLS.
+
+    Built in: No.
+    """
     min_version: TLSVersion | None = None
     """Lowest protocol version; TLSv1.2 unless set."""
     ciphers: Ciphers | None = None
@@ -52,15 +57,20 @@ class ReceptionTLS(Model):
     """Whether clients are asked for a certificate, and must show a valid one. Built in: None."""
     client_certificates: ClientCertificates | None = None
     """Which client certificates count."""
-    required_for_senders: Annotated[list[Address], Field(max_length=63)] = Field(default_factory=list[str])
-    """Envelope senders (`user@domain`, `domain`, `.domain`) that must use TLS even where it is only offered."""
+    required_for_senders: Annotated[list[AddressPattern], Field(max_length=63)] = Field(
+        default_factory=list[str]
+    )
+    """Envelope senders (`user@domain`, `domain`, `.domain`) that must use TLS where it is only offered."""
 
 
 class PolicyFields(Model):
     """What a mail-flow policy says."""
 
     behavior: Behavior | None = None
-    """Accept: for the recipients that the listener takes. Relay: for anyone. Reject: 5xx greeting. TCPRefuse: no connection."""
+    """Accept: mail for the recipients that the listener takes. Relay: mail for anyone.
+
+    Reject: a 5xx greeting. TCPRefuse: no connection.
+    """
     tls: ReceptionTLS = Field(default_factory=ReceptionTLS)
     """TLS policy."""
     max_message_size: Size | None = None
@@ -92,10 +102,14 @@ class SenderGroup(Model):
     name: DNSLabel
     """Name, for the log."""
     senders: Annotated[
-        list[Annotated[str, StringConstraints(min_length=1, max_length=255)]],
+        list[Client],
         Field(min_length=1, max_length=256),
     ]
-    """IPv4 or IPv6 address, CIDR, range (`10.0.0.1-10.0.0.9`), partial IPv4 (`10.1.`), host name, `.domain`, or `ALL`."""
+    """Clients.
+
+    IPv4 or IPv6 address, CIDR, range (`10.0.0.1-10.0.0.9`), partial IPv4 (`10.1.`), host name, `.domain`,
+    or `ALL`.
+    """
     policy: DNSLabel
     """Name of the mail-flow policy."""
 
@@ -103,7 +117,7 @@ class SenderGroup(Model):
 class RecipientEntry(Model):
     """One entry of the recipient access table. The first that matches wins; everything else is rejected."""
 
-    match: Annotated[list[Address], Field(min_length=1, max_length=256)]
+    match: Annotated[list[AddressPattern], Field(min_length=1, max_length=256)]
     """`user@domain`, `domain`, `.domain` or `user@`."""
     action: Literal["Accept", "Reject"] = "Accept"
     """Accept or Reject."""
@@ -124,7 +138,7 @@ class ProxyProtocol(Model):
     """Load balancers that speak the PROXY protocol."""
 
     from_: Annotated[
-        list[Annotated[str, StringConstraints(max_length=64)]],
+        list[Network],
         Field(alias="from", min_length=1, max_length=63),
     ]
     """Addresses and CIDRs of the load balancers, as the pod sees them."""
@@ -158,11 +172,11 @@ class ListenerSpec(Model):
     gateway_ref: GatewayReference = Field(default_factory=GatewayReference)
     """The MailGateway that it belongs to."""
     type: Literal["Public", "Private"] = "Public"
-    """Public: mail from the Internet for the listed recipients. Private: mail of the listed senders for anyone."""
+    """Public: mail from anywhere for listed recipients. Private: mail of the listed senders for anyone."""
     protocol: Literal["SMTP", "SMTPS"] = "SMTP"
     """SMTP, or SMTPS: TLS from the first byte."""
-    address: Annotated[str, StringConstraints(max_length=45)] | None = None
-    """Address to bind; all addresses of both families unless set. In pods only a wildcard address can be bound."""
+    address: IPAddress | None = None
+    """Address to bind; all addresses of both families unless set. In pods only a wildcard can be bound."""
     port: Port = 25
     """Port."""
     certificate_refs: Annotated[list[Reference], Field(max_length=16)] = Field(
@@ -206,8 +220,11 @@ class ListenerMember(Lenient):
     """One member's side of the listener."""
 
     name: str
+    """The member."""
     listening: bool
+    """Whether it takes connections under the current configuration."""
     problem: str | None = None
+    """Why not, for people."""
 
 
 class ListenerStatus(Lenient):

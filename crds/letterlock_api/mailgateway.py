@@ -4,22 +4,28 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
 
-from letterlock_api.base import (
+from letterlock_api.base import Lenient, Model
+from letterlock_api.conditions import Condition
+from letterlock_api.references import KeyReference, Reference
+from letterlock_api.resource import Resource
+from letterlock_api.values import (
     DNSLabel,
     Duration,
-    KeyReference,
-    Lenient,
-    Model,
+    HostnameTemplate,
+    HostPort,
+    IPAddress,
+    MailAddress,
     ObjectName,
     Port,
-    Reference,
+    Shape,
     Size,
 )
-from letterlock_api.conditions import Condition
-from letterlock_api.resource import Resource
 
-MailAddress = Annotated[str, StringConstraints(min_length=3, max_length=320, pattern=r"^[^@\s]+@[^@\s]+$")]
-HostPort = Annotated[str, StringConstraints(min_length=1, max_length=262)]
+Quantity = Annotated[
+    str,
+    StringConstraints(max_length=32),
+    Shape.matching(r"[1-9][0-9]*(\.[0-9]+)?(Ki|Mi|Gi|Ti)?", "write a quantity, as in 10Gi"),
+]
 
 
 class Retry(Model):
@@ -50,7 +56,7 @@ class Delivery(Model):
     """What holds for all outgoing mail."""
 
     certificate_ref: Reference | None = None
-    """The certificate for all outgoing TLS, presented when a peer asks for one; none: no client certificate."""
+    """The certificate for all outgoing TLS, presented when a peer asks; none: no client certificate."""
     tls_alert: Literal["Enabled", "Disabled"] = "Disabled"
     """Alert when a delivery fails because of required TLS."""
     retry: Retry = Field(default_factory=Retry)
@@ -113,7 +119,7 @@ class HTTPS(Model):
 
     port: Port = 8443
     """Port."""
-    address: Annotated[str, StringConstraints(max_length=45)] | None = None
+    address: IPAddress | None = None
     """Address to bind; all unless set."""
     certificate_ref: Reference | None = None
     """Certificate; none: the demo certificate."""
@@ -131,9 +137,7 @@ class Management(Model):
 class Storage(Model):
     """Each member's spool volume."""
 
-    size: Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?(Ki|Mi|Gi|Ti)?$")] = (
-        "1Gi"
-    )
+    size: Quantity = "1Gi"
     """Size."""
     storage_class_name: ObjectName | None = None
     """Storage class; the cluster's default unless set."""
@@ -144,8 +148,11 @@ class MailGatewaySpec(Model):
 
     replicas: Annotated[int, Field(ge=0, le=64)] = 1
     """Number of members."""
-    hostname: Annotated[str, StringConstraints(min_length=1, max_length=253)] | None = None
-    """Name in greeting, EHLO and Received. `{member}` and `{ordinal}` are replaced per member. The member's own name unless set."""
+    hostname: HostnameTemplate | None = None
+    """Name in greeting, EHLO and Received; the member's own name unless set.
+
+    `{member}` and `{ordinal}` are replaced per member.
+    """
     postmaster: MailAddress | None = None
     """Where mail to the bare `postmaster` goes."""
     delivery: Delivery = Field(default_factory=Delivery)
@@ -179,9 +186,13 @@ class GatewayMember(Lenient):
     """One member."""
 
     name: str
+    """The member."""
     snapshot: str | None = None
+    """Hash of the snapshot that it runs."""
     queue: int | None = None
-    problems: list[str] = Field(default_factory=list)
+    """Recipients not yet delivered or bounced."""
+    problems: list[str] = Field(default_factory=list[str])
+    """What is wrong, for people."""
 
 
 class MailGatewayStatus(Lenient):

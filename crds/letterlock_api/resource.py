@@ -4,7 +4,8 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from letterlock_api.base import API_VERSION, Lenient, Time
+from letterlock_api.base import Lenient
+from letterlock_api.values import Time
 
 
 class Metadata(Lenient):
@@ -26,7 +27,7 @@ class Resource(Lenient):
     PLURAL: ClassVar[str]
     SHORT: ClassVar[str]
 
-    api_version: Literal["letterlock.dev/v1alpha1"] = API_VERSION
+    api_version: Literal["letterlock.dev/v1alpha1"] = "letterlock.dev/v1alpha1"
     metadata: Metadata
 
     @property

@@ -38,6 +38,8 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     node = {key: value for key, value in node.items() if key not in {"title", "$defs"}}
     if node.get("x-kubernetes-int-or-string"):
         return _int_or_string(node)
+    if "description" in node:
+        node["description"] = " ".join(node["description"].split())
     if "const" in node:
         node["enum"] = [node.pop("const")]
     if node.get("type") == "object":
@@ -88,8 +90,18 @@ def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
 
 
 def _without_idle_default(node: Schema) -> Schema:
-    """Leaves out defaults that say nothing: null, empty lists, and objects in which nothing would be filled in."""
+    """Leaves out defaults that say nothing: null, empty lists, objects in which nothing is filled in."""
     default = node.get("default", ...)
     filled = any("default" in field for field in node.get("properties", {}).values())
     idle = default is None or default == [] or (default == {} and not filled)
     return {key: value for key, value in node.items() if key != "default" or not idle}
+
+
+def without_defaults(node: Schema) -> Schema:
+    """The schema with nothing to fill in, anywhere below."""
+    bare = {key: value for key, value in node.items() if key != "default"}
+    if "properties" in bare:
+        bare["properties"] = {name: without_defaults(field) for name, field in bare["properties"].items()}
+    if "items" in bare:
+        bare["items"] = without_defaults(bare["items"])
+    return bare

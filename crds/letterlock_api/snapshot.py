@@ -1,9 +1,10 @@
 """The snapshot: all that a member needs to run, decided as a whole and taken as a whole (operator → gateway).
 
-Mounted as one directory: `snapshot.json`, and beside it the files it names, each name carrying the hash of its content:
-`tls-<hash>.pem` (private key, certificate, intermediates in the order they are sent) and `ca-<hash>.pem` (CA certificates).
-A member takes a snapshot only when all its files are there and their contents have the hashes that their names say.
-Everything in here is resolved: policies merged, inheritance applied, defaults filled in, names normalised (lower case, A-labels).
+Mounted as one directory: `snapshot.json`, and beside it the files it names, each name carrying the hash of
+its content: `tls-<hash>.pem` (private key, certificate, intermediates in sending order) and `ca-<hash>.pem`
+(CA certificates). A member takes a snapshot only when all its files are there and their contents have the
+hashes that their names say. Everything in here is resolved: policies merged, inheritance applied, defaults
+filled in, names normalised (lower case, A-labels).
 """
 
 import hashlib
@@ -117,7 +118,7 @@ class SnapshotListener(Lenient):
     address: str = ""
     """Empty: all addresses of both families."""
     port: int
-    certificates: list[ServedCertificate] = Field(default_factory=list)
+    certificates: list[ServedCertificate] = Field(default_factory=list[ServedCertificate])
     """The first is the default. Empty only if no policy offers TLS."""
     default_domain: str | None = None
     domain_map: dict[str, str] = Field(default_factory=dict)
@@ -126,7 +127,7 @@ class SnapshotListener(Lenient):
     policies: list[ReceptionPolicy]
     groups: list[AccessGroup]
     """Ends with a group whose senders are ALL, so that every client matches one."""
-    recipients: list[RecipientRule] = Field(default_factory=list)
+    recipients: list[RecipientRule] = Field(default_factory=list[RecipientRule])
     proxy_from: list[str] = Field(default_factory=list)
 
 
@@ -156,7 +157,7 @@ class Destination(Lenient):
     """True: only `ca_lists` count, even where none of them is enabled (then nothing is trusted)."""
     min_version: TLSVersion = "TLSv1"
     ciphers: str | None = None
-    routes: list[NextHop] = Field(default_factory=list)
+    routes: list[NextHop] = Field(default_factory=list[NextHop])
     """Empty: MX look-up."""
     connections: int = 500
     messages_per_connection: int = 50
@@ -209,7 +210,7 @@ class Snapshot(Lenient):
     """Digest per resource, `Kind/name`, references included: what members report back."""
 
     def encode(self) -> bytes:
-        """The bytes of `snapshot.json`: canonical (sorted keys, no defaults), so that equal snapshots are equal files."""
+        """The bytes of `snapshot.json`: sorted keys, no defaults, so that equal snapshots are equal files."""
         return json.dumps(
             self.model_dump(mode="json", by_alias=True, exclude_defaults=True),
             sort_keys=True,
@@ -227,7 +228,8 @@ def decode(content: bytes) -> Snapshot:
     snapshot = Snapshot.model_validate_json(content)
     if snapshot.format > FORMAT:
         raise ValueError(
-            f"snapshot format {snapshot.format} is newer than this program knows ({FORMAT}): upgrade the members first"
+            f"snapshot format {snapshot.format} is newer than this program knows ({FORMAT}): "
+            "upgrade the members first"
         )
     return snapshot
 
