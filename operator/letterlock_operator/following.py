@@ -154,6 +154,10 @@ class Following:
         except members.MemberUnreachable as error:
             followed.answers[target.uid] = (None, str(error))
             return
+        except Exception as error:  # noqa: BLE001 - whatever one member answers, the others are asked too
+            _log.exception("member %s could not be asked", target.name)
+            followed.answers[target.uid] = (None, f"it could not be asked: {error}")
+            return
         if state.member != target.name:
             problem = f"{target.address} answers as {state.member}"
             followed.answers[target.uid] = (None, problem)

@@ -108,3 +108,5 @@ def settings() -> kopf.OperatorSettings:
 def quiet() -> None:
     """Silence: kopf tells every event at INFO; its warnings are worth reading."""
     logging.getLogger("kopf").setLevel(logging.WARNING)
+    # It warns that signals are not its own here: they are ours.
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)

@@ -47,6 +47,12 @@ async def poll(address: str, port: int, identity: Keep) -> MemberState:
             body = await _read(response)
     except TimeoutError as error:
         raise MemberUnreachable(f"no answer within {_TIMEOUT.total} s") from error
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise MemberUnreachable(
+            f"its certificate is not of this gateway: {error.certificate_error}"
+        ) from error
+    except aiohttp.ClientConnectorError as error:
+        raise MemberUnreachable(f"no connection to {address} port {port}: {error.strerror}") from error
     except (aiohttp.ClientError, ssl.SSLError, OSError) as error:
         raise MemberUnreachable(str(error) or type(error).__name__) from error
     try:

@@ -44,11 +44,6 @@ class NamespaceStore:
     listed: dict[str, int] = field(default_factory=dict[str, int])
     """Revision of the last whole list per kind."""
 
-    @property
-    def complete(self) -> bool:
-        """Whether every kind has been listed: before that, what is missing may well be there."""
-        return all(kind in self.listed for kind in WATCHED)
-
     def owner_exists(self, reference: Mapping[str, object]) -> bool:
         """Whether an owner reference names a resource of ours that is there now, and not a namesake of it."""
         owner = self.objects[str(reference.get("kind"))].get(str(reference.get("name")))

@@ -53,11 +53,6 @@ def test_the_end_of_a_namesake_is_not_the_end_of_the_object() -> None:
     assert known.remove("Secret", item("a", 22, uid="2"))
 
 
-def test_a_namespace_is_complete_only_when_everything_has_been_listed() -> None:
-    known = store()
-    assert not known.namespace("ns").complete
-
-
 def test_of_foreign_derived_objects_only_their_being_there_is_kept() -> None:
     known = store()
     known.put("Service", item("a", 20, spec={"large": "thing"}))

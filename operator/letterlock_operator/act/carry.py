@@ -1,8 +1,10 @@
 """Carries out one plan of one namespace, in the order that keeps members complete. Called by `reconcile`."""
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Coroutine, Iterable, Sequence
 from datetime import datetime
+from typing import Any, Final
 
 from letterlock_api.base import API_VERSION
 from letterlock_operator import api, names
@@ -12,6 +14,8 @@ from letterlock_operator.api import Object
 from letterlock_operator.plan import Ensure, Plan
 from letterlock_operator.world import Keep, World
 
+# Requests under way at once: enough to hide their latency, few enough for the API server to stay fair.
+_AT_A_TIME: Final = 8
 _log = logging.getLogger(__name__)
 
 
@@ -40,8 +44,10 @@ async def carry_out(
     for ensure in plan.ensures:
         await attempt(f"{ensure.kind} {ensure.name}", _ensure(cluster, ensure))
     again = await keys.carry_out(cluster, [*plan.internal, *plan.issues], world.secrets, now)
-    for wanted in objects:
-        await attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
+    await _together(
+        attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
+        for wanted in objects
+    )
     for gateway in world.gateways:
         internal = world.secrets.get(names.internal_secret(gateway))
         if isinstance(internal, Keep) and internal.ours:
@@ -49,12 +55,28 @@ async def carry_out(
     for gateway, mount in plan.mounts.items():
         members = world.members.get(gateway, ())
         await attempt(f"mount of {gateway}", mounts.write(cluster, gateway, mount, members))
-    for (kind, name), status in plan.statuses.items():
-        await attempt(f"status of {kind} {name}", statuses.write(cluster, kind, name, status))
+    await _together(
+        attempt(f"status of {kind} {name}", statuses.write(cluster, kind, name, status))
+        for (kind, name), status in plan.statuses.items()
+    )
     await attempt("events", events.post(cluster, plan.events, now))
     if refused:
         raise NotCarriedOut("; ".join(refused))
     return again
+
+
+async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
+    """All of these, some at a time. Raises what the first of them raises, once all have ended."""
+    slots = asyncio.Semaphore(_AT_A_TIME)
+
+    async def one(work: Coroutine[Any, Any, None]) -> None:
+        async with slots:
+            await work
+
+    results = await asyncio.gather(*(one(work) for work in works), return_exceptions=True)
+    for result in results:
+        if result is not None:
+            raise result
 
 
 async def _ensure(cluster: Cluster, ensure: Ensure) -> None:

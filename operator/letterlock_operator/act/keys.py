@@ -65,7 +65,7 @@ async def _one(
 ) -> bool:
     """Make and store one Secret. True: somebody was faster."""
     if isinstance(present, Unreadable) or (present is not None and not order.replaces):
-        return True  # decided on an older world than this one
+        raise ValueError("it is there already")
     loop = asyncio.get_running_loop()
     if isinstance(order, IssueInternal):
         owner, kind = f"MailGateway/{order.gateway}", "Opaque"
@@ -90,8 +90,9 @@ async def _one(
             answer = await cluster.api.replace("Secret", cluster.namespace, body)
         else:
             answer = await cluster.api.create("Secret", cluster.namespace, body)
-    except (api.Conflict, api.NotFound):
+    except api.Conflict:
         _log.info("Secret %s/%s was written by someone else meanwhile", cluster.namespace, order.secret)
+        cluster.seen("Secret", await cluster.api.get("Secret", cluster.namespace, order.secret))
         return True
     cluster.seen("Secret", answer)
     _log.info("Secret %s/%s written: a new certificate for %s", cluster.namespace, order.secret, owner)

@@ -5,6 +5,7 @@ content, new ones are added before `snapshot.json` names them, old ones go once 
 """
 
 import base64
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -18,6 +19,7 @@ from letterlock_operator.plan import Mount
 from letterlock_operator.world import Keep, Member
 
 _OWNER: Final = "MailGateway"
+_log = logging.getLogger(__name__)
 
 
 async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[Member]) -> None:
@@ -29,8 +31,10 @@ async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[
     in_place = data.get(SNAPSHOT_FILE) == snapshot.decode()
     everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
     keep_old = not (in_place and everybody)
-    await _shards(cluster, gateway, "Secret", mount.tls_files, keep_old=keep_old)
-    await _shards(cluster, gateway, "ConfigMap", mount.ca_files, keep_old=keep_old)
+    keys = await _shards(cluster, gateway, "Secret", mount.tls_files, keep_old=keep_old)
+    if not keys or not await _shards(cluster, gateway, "ConfigMap", mount.ca_files, keep_old=keep_old):
+        _log.warning("gateway %s/%s keeps its snapshot: a name is taken", cluster.namespace, gateway)
+        return
     await derived.put(
         cluster,
         _object(
@@ -51,7 +55,9 @@ async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None
 
 async def _shards(
     cluster: Cluster, gateway: str, kind: str, files: Mapping[str, bytes], *, keep_old: bool
-) -> None:
+) -> bool:
+    """Write the files, each to its shard. False: not all of the shards are ours."""
+    ours = True
     secret = kind == "Secret"
     count = names.KEY_SHARDS if secret else names.CA_SHARDS
     wanted: list[dict[str, str]] = [{} for _ in range(count)]
@@ -64,7 +70,8 @@ async def _shards(
         if stored is None and not data:
             continue
         content = {**old, **data} if keep_old else data
-        await derived.put(cluster, _object(cluster, gateway, kind, name, content))
+        ours &= await derived.put(cluster, _object(cluster, gateway, kind, name, content))
+    return ours
 
 
 def _object(cluster: Cluster, gateway: str, kind: str, name: str, data: Mapping[str, str]) -> Object:
