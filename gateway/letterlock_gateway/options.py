@@ -53,7 +53,7 @@ class Options:
 
     def bind_address(self, address: str) -> str:
         """The address to bind for a listener's `address`; empty: all addresses of both families."""
-        return self.address if is_wildcard(address) else address
+        return self.address if self.address and is_wildcard(address) else address
 
     def worker_count(self) -> int:
         """How many worker processes to run."""

@@ -35,7 +35,9 @@ async def changes(directory: Path, poll: float = _POLL) -> AsyncGenerator[None]:
 
 
 async def _watch(directory: Path, changed: asyncio.Event, poll: float) -> None:
-    from watchfiles import awatch  # not before the first set has been read: it is needed only for later ones
+    # Not before the first set has been read: it is needed only for later ones. Its types name trio's, which
+    # is not here.
+    from watchfiles import awatch  # pyright: ignore[reportUnknownVariableType]
 
     loop = asyncio.get_running_loop()
     while True:
