@@ -88,7 +88,7 @@ class CAList(Resource):
     SHORT: ClassVar[str] = "cal"
 
     kind: Literal["CAList"] = "CAList"
-    spec: CAListSpec = Field(default_factory=CAListSpec)
+    spec: CAListSpec
     """Which authorities, and where they count."""
     status: CAListStatus = Field(default_factory=CAListStatus)
     """What of the list counts."""

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import yaml
 
-from letterlock_api import schema
+from letterlock_api import rules, schema
 from letterlock_api.base import CATEGORY, GROUP, VERSION
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_api.schema import Schema
@@ -115,21 +115,26 @@ def custom_resource_definition(kind: str) -> dict[str, Any]:
 def resource_schema(model: type[AnyResource]) -> Schema:
     """The schema of a whole resource. Of `metadata` a CRD says nothing: the API server knows it."""
     whole = schema.structural(model)
+    kind = whole["properties"]["kind"]["default"]
     required = [name for name in whole.get("required", ()) if name != "metadata"]
     spec, status = whole["properties"]["spec"], whole["properties"]["status"]
-    return {
+    described: Schema = {
         "description": whole["description"],
         "type": "object",
         **({"required": required} if required else {}),
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}."},
-            "kind": {"type": "string", "description": f"{whole['properties']['kind']['default']}."},
+            "kind": {"type": "string", "description": f"{kind}."},
             "metadata": {"type": "object"},
             "spec": spec,
             # The operator writes it whole: what it leaves out is absent, not a default.
             "status": schema.without_defaults(status),
         },
     }
+    for rule in (*rules.RULES[kind], *rules.TRANSITIONS.get(kind, ())):
+        place = schema.at(described, rule.at)
+        place.setdefault("x-kubernetes-validations", []).append({"rule": rule.cel, "message": rule.message})
+    return described
 
 
 class _Dumper(yaml.SafeDumper):

@@ -47,7 +47,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     if node.get("type") == "array":
         node["items"] = _structural(node["items"], definitions)
         node.setdefault("x-kubernetes-list-type", "atomic")
-    return _without_idle_default(node)
+    return _with_useful_default(node)
 
 
 def _inlined(node: Schema, definitions: dict[str, Schema]) -> Schema:
@@ -89,12 +89,15 @@ def _object(node: Schema, definitions: dict[str, Schema]) -> Schema:
     return node
 
 
-def _without_idle_default(node: Schema) -> Schema:
+def _with_useful_default(node: Schema) -> Schema:
     """Leaves out defaults that say nothing: null, empty lists, objects in which nothing is filled in."""
-    default = node.get("default", ...)
-    filled = any("default" in field for field in node.get("properties", {}).values())
-    idle = default is None or default == [] or (default == {} and not filled)
-    return {key: value for key, value in node.items() if key != "default" or not idle}
+    default = node.get("default")
+    if default == {}:
+        fields = node.get("properties", {}).items()
+        # Written out: the API server judges a default by the rules before it fills in the defaults within.
+        default = {name: field["default"] for name, field in fields if "default" in field}
+    kept = {key: value for key, value in node.items() if key != "default"}
+    return kept if default in (None, [], {}) else {**kept, "default": default}
 
 
 def without_defaults(node: Schema) -> Schema:
@@ -105,3 +108,12 @@ def without_defaults(node: Schema) -> Schema:
     if "items" in bare:
         bare["items"] = without_defaults(bare["items"])
     return bare
+
+
+def at(node: Schema, place: str) -> Schema:
+    """The schema at a place as rules name it (`spec.signed[]`); empty: the whole. Raises KeyError."""
+    for step in place.split(".") if place else ():
+        node = node["properties"][step.removesuffix("[]")]
+        if step.endswith("[]"):
+            node = node["items"]
+    return node
