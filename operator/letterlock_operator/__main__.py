@@ -18,6 +18,7 @@ def _options() -> main.Options:
     )
     parser.add_argument("--kubeconfig", help="kubeconfig file; default: the pod's own, else the usual one")
     parser.add_argument("--context", help="context of the kubeconfig")
+    parser.add_argument("--lease", default="", help="NAMESPACE/NAME of a Lease, where several operators run")
     parser.add_argument("--image", default="", help="image of gateway members that name none")
     parser.add_argument("--health-port", type=int, help="answer /healthz on this port")
     parser.add_argument("--log-format", choices=("json", "text"), default="json")
@@ -26,10 +27,12 @@ def _options() -> main.Options:
         namespaces=tuple(given.namespace),
         kubeconfig=given.kubeconfig,
         context=given.context,
+        lease=given.lease,
         image=given.image,
         health_port=given.health_port,
         log_format=given.log_format,
     )
 
 
-sys.exit(main.run(_options()))
+if __name__ == "__main__":
+    sys.exit(main.run(_options()))

@@ -4,7 +4,9 @@ import asyncio
 import json
 import logging
 import os
+import secrets
 import signal
+import socket
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ from aiohttp import web
 from letterlock_operator import access, api, handlers
 from letterlock_operator.decide import decide
 from letterlock_operator.decide.objects import objects
+from letterlock_operator.lease import Lease
 from letterlock_operator.reconcile import Reconciler
 
 HEALTH_PORT: Final = 8080
@@ -32,6 +35,8 @@ class Options:
     """None: the pod's own credentials, else the default kubeconfig."""
     context: str | None = None
     """Context of the kubeconfig."""
+    lease: str = ""
+    """`namespace/name` of the Lease that decides which of several operators acts; empty: this one does."""
     image: str = ""
     """Image of the members that name none; empty: what the environment variable LETTERLOCK_IMAGE says."""
     health_address: str = ""
@@ -72,11 +77,14 @@ async def _serve(options: Options, where: access.Access) -> int:
     loop = asyncio.get_running_loop()
     image = options.image or os.environ.get("LETTERLOCK_IMAGE", "")
     async with api.API(where) as client:
-        reconciler = Reconciler(client, decide, lambda world, plan: objects(world, plan, image))
+        leading = _lease(options, client)
+        may_act = leading.held if leading is not None else None
+        reconciler = Reconciler(client, decide, lambda world, plan: objects(world, plan, image), may_act)
         watching = handlers.Watching(where, options.namespaces, reconciler.received)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, watching.stop)
         health = await _health(options, watching.alive)
+        leader = asyncio.create_task(leading.keep(), name="lease") if leading is not None else None
         watching.start()
         _log.info("serving %s at %s", ", ".join(options.namespaces) or "all namespaces", where.server)
         try:
@@ -86,9 +94,20 @@ async def _serve(options: Options, where: access.Access) -> int:
             return 1
         finally:
             await reconciler.close()
+            if leader is not None:
+                leader.cancel()
+                await asyncio.gather(leader, return_exceptions=True)
             if health is not None:
                 await health.cleanup()
     return 0
+
+
+def _lease(options: Options, client: api.API) -> Lease | None:
+    """The Lease to wait for, where there is one."""
+    if not options.lease:
+        return None
+    namespace, _, name = options.lease.partition("/")
+    return Lease(client, namespace, name, f"{socket.gethostname()}-{secrets.token_hex(4)}")
 
 
 async def _health(options: Options, alive: Callable[[], bool]) -> web.AppRunner | None:

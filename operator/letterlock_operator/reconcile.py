@@ -41,8 +41,12 @@ _log = logging.getLogger(__name__)
 class Reconciler:
     """All namespaces. `mark` may be called at any time, from the loop's own thread."""
 
-    def __init__(self, client: api.API, decide: Decide, derive: Derive) -> None:
+    def __init__(
+        self, client: api.API, decide: Decide, derive: Derive, may_act: asyncio.Event | None = None
+    ) -> None:
+        """`may_act`: passes begin only while it is set; None: always."""
         self._api = client
+        self._may_act = may_act
         self._decide = decide
         self._derive = derive
         self._store = Store()
@@ -106,6 +110,8 @@ class Reconciler:
 
     async def _once(self, namespace: str) -> float | None:
         """One pass. Gives the seconds until the next one is due even if nothing happens."""
+        if self._may_act is not None:
+            await self._may_act.wait()
         await self._list(namespace)
         known = self._store.namespace(namespace)
         if not any(known.objects[kind] for kind in KINDS):

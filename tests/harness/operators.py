@@ -14,12 +14,14 @@ _STOP_WITHIN: Final = 30.0
 
 
 @contextlib.contextmanager
-def operator(kubeconfig: Path, namespace: str, log: Path) -> Generator[subprocess.Popen[bytes]]:
+def operator(
+    kubeconfig: Path, namespace: str, log: Path, *options: str
+) -> Generator[subprocess.Popen[bytes]]:
     """An operator that serves `namespace`; ended with SIGTERM. Raises AssertionError where it ends badly."""
     command = (sys.executable, "-W", "error", "-m", "letterlock_operator", "--log-format", "text")
     with log.open("ab") as output:
         process = subprocess.Popen(
-            (*command, "--kubeconfig", str(kubeconfig), "--namespace", namespace),
+            (*command, "--kubeconfig", str(kubeconfig), "--namespace", namespace, *options),
             stdout=output,
             stderr=output,
             start_new_session=True,

@@ -54,8 +54,8 @@ def condition(kubectl: Kubectl, what: str, kind: str) -> dict[str, Any]:
     done = kubectl.run("get", what, "--output", "json")
     item: dict[str, Any] = json.loads(done.stdout) if done.returncode == 0 else {}
     status: dict[str, list[dict[str, Any]]] = item.get("status") or {}
-    conditions = status.get("conditions", [])
-    return next((one for one in conditions if one["type"] == kind), {})
+    found = [one for one in status.get("conditions", []) if one["type"] == kind]
+    return found[0] if found else {}
 
 
 def holds(kubectl: Kubectl, what: str, kind: str, status: str = "True") -> bool:
