@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
 
+from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.snapshot import (
     Destination,
     ReceptionPolicy,
@@ -129,7 +130,9 @@ class _Builder:
 
     def try_destinations(self, certificate: bytes | None) -> None:
         """Build (and drop) a context for each kind of client connection, so that none fails later."""
-        kinds = {(one.min_version, one.ciphers): one for one in self._mounted.snapshot.destinations}
+        kinds: dict[tuple[TLSVersion, str | None], Destination] = {
+            (one.min_version, one.ciphers): one for one in self._mounted.snapshot.destinations
+        }
         for (min_version, ciphers), destination in kinds.items():
             try:
                 contexts.client_context(min_version=min_version, ciphers=ciphers, certificate=certificate)

@@ -1,16 +1,16 @@
 """A gateway member: `run` starts its workers and its state, and ends them in order.
 
-Called by `letterlock gateway` and by `python -m letterlock_gateway`. Whatever takes long to import comes
-after the workers have been started: they import the same things meanwhile, and a member accepts mail the
-sooner.
+Called by `letterlock gateway` and by `python -m letterlock_gateway`.
 """
 
 import asyncio
-import contextlib
 import signal
 import time
 from typing import Final
 
+from letterlock_gateway import worker
+from letterlock_gateway.member import Member
+from letterlock_gateway.nursery import Nursery
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.workers import Heard, WorkerProcess
@@ -19,16 +19,21 @@ _FAILED: Final = 1
 
 
 def run(options: Options) -> int:
-    """Run the member until SIGTERM or SIGINT. Gives the exit status: 0, or 1 if it could not run at all."""
-    return asyncio.run(_run(options, Log(options.log_format, bound={"member": options.member})))
+    """Run the member until SIGTERM or SIGINT. Gives the exit status: 0, or 1 if it could not run (any more).
+
+    Forks, so it must be called before the process has a thread or an event loop.
+    """
+    nursery = Nursery.open(worker.run)
+    return asyncio.run(_run(options, nursery, Log(options.log_format, bound={"member": options.member})))
 
 
-async def _run(options: Options, say: Log) -> int:
+async def _run(options: Options, nursery: Nursery, say: Log) -> int:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     began = time.monotonic()
+    nursery.attach()
     try:
         options.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         numbers = worker_numbers(options)
@@ -37,27 +42,27 @@ async def _run(options: Options, say: Log) -> int:
         return _FAILED
     say.info(f"Member {options.member} starts with {len(numbers)} workers")
     heard: Heard = asyncio.Queue()
-    workers = {number: WorkerProcess(number, options, say, heard) for number in numbers}
-    for worker in workers.values():
-        worker.start()
-    await asyncio.sleep(0)  # each task creates its process in its first step
-
-    from letterlock_gateway.member import Member
-
+    workers = {number: WorkerProcess(number, options, say, nursery, heard) for number in numbers}
+    for one in workers.values():
+        one.start()
     member = Member(options, say, workers, heard, began)
     running = asyncio.create_task(member.run(), name="member")
+    lost = asyncio.create_task(nursery.lost.wait(), name="nursery")
     stopping = asyncio.create_task(stop.wait(), name="stop")
-    await asyncio.wait({running, stopping}, return_when=asyncio.FIRST_COMPLETED)
-    stopping.cancel()
+    await asyncio.wait({running, lost, stopping}, return_when=asyncio.FIRST_COMPLETED)
     member.stopping = True
-    await asyncio.gather(*(worker.stop() for worker in workers.values()))
-    failed = running.done()
-    running.cancel()
-    try:
-        with contextlib.suppress(asyncio.CancelledError):
-            await running
-    except OSError as error:
-        say.error(f"Member {options.member} cannot run: {error}")
+    if lost.done():
+        say.error("The process that starts workers has been killed: the member ends, to be started again")
+    await asyncio.gather(*(one.stop() for one in workers.values()))
+    failed = running.done() or lost.done()
+    for task in (lost, stopping, running):
+        task.cancel()
+    *_, outcome = await asyncio.gather(lost, stopping, running, return_exceptions=True)
+    nursery.close()
+    if isinstance(outcome, OSError):
+        say.error(f"Member {options.member} cannot run: {outcome}")
+    elif isinstance(outcome, Exception):
+        raise outcome
     say.info(f"Member {options.member} has stopped")
     return _FAILED if failed else 0
 

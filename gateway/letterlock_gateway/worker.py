@@ -7,12 +7,10 @@ channel closes.
 
 import asyncio
 import contextlib
-import ctypes
 import hashlib
 import json
 import signal
 import socket
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, Final
@@ -25,6 +23,7 @@ from letterlock_gateway import channel
 from letterlock_gateway.deliver import Delivery
 from letterlock_gateway.manage.merging import report_message
 from letterlock_gateway.mount import MountRefused, assemble
+from letterlock_gateway.nursery import end_with_parent
 from letterlock_gateway.options import Options
 from letterlock_gateway.receive import Reception
 from letterlock_gateway.report.log import Log
@@ -40,7 +39,6 @@ _SPOOL_AGAIN: Final = 0.1
 # Seconds for sessions in progress when the supervisor is gone: its successor waits for this spool and these
 # ports.
 _ORPHAN_GRACE: Final = 2.0
-_PR_SET_PDEATHSIG: Final = 1  # <sys/prctl.h>
 
 
 class Worker:
@@ -221,18 +219,10 @@ async def _main(end: socket.socket) -> None:
     start = await messages.receive()
     if start is None:
         return
+    end_with_parent(f"letterlock-w{start['number']}", signal.SIGTERM)
     await Worker(start["number"], Options.from_json(start["options"]), messages).run()
 
 
-def main() -> None:
-    """Run as a child of the supervisor."""
-    # The kernel tells us when the supervisor dies, however it dies; the channel's end tells us too.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    # Ctrl-C goes to the whole foreground group; the supervisor alone takes it, and says stop.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    end = socket.socket(fileno=int(sys.argv[1]))
+def run(end: socket.socket) -> None:
+    """Work in a process that the nursery has forked for it; `end`: of the channel to the supervisor."""
     uvloop.run(_main(end))
-
-
-if __name__ == "__main__":
-    main()

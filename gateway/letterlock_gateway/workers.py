@@ -8,11 +8,11 @@ import asyncio
 import contextlib
 import signal
 import socket
-import sys
 import time
-from typing import Final
+from typing import Any, Final
 
 from letterlock_gateway import channel
+from letterlock_gateway.nursery import Child, Nursery, NurseryLost
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
 
@@ -29,14 +29,15 @@ type Heard = asyncio.Queue[tuple[int, channel.Message | None]]
 class WorkerProcess:
     """One worker, kept running from `start` to `stop`. What it says goes into `heard`, with its number."""
 
-    def __init__(self, number: int, options: Options, log: Log, heard: Heard) -> None:
+    def __init__(self, number: int, options: Options, log: Log, nursery: Nursery, heard: Heard) -> None:
         self.number = number
         self._options = options
         self._log = log.bind(worker=number)
+        self._nursery = nursery
         self._heard = heard
         self._offer: bytes | None = None
         self._offered = asyncio.Event()
-        self._process: asyncio.subprocess.Process | None = None
+        self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
         self.had_spool = (options.spool / str(number)).is_dir()
@@ -55,13 +56,12 @@ class WorkerProcess:
         """End it: its sessions get the grace period; killed if it does not leave then."""
         self._stopping.set()
         self._offered.set()
-        if self._task is not None:
-            _, late = await asyncio.wait({self._task}, timeout=self._options.grace + _MARGIN)
-            if late and self._process is not None:
-                self._log.error(f"Worker {self.number} does not stop and is killed")
-                with contextlib.suppress(ProcessLookupError):
-                    self._process.kill()
-                await asyncio.wait({self._task}, timeout=_MARGIN)
+        if self._task is None or await _within(self._task, self._options.grace + _MARGIN):
+            return
+        self._log.error(f"Worker {self.number} does not stop and is killed")
+        if self._child is not None:
+            self._nursery.kill(self._child)
+        await _within(self._task, _MARGIN)
 
     async def _keep_running(self) -> None:
         deaths = 0
@@ -69,8 +69,8 @@ class WorkerProcess:
             started = time.monotonic()
             try:
                 status = await self._run_once()
-            except OSError as error:
-                status = error
+            except NurseryLost:
+                return  # the supervisor knows, and ends
             if self._stopping.is_set():
                 return
             self._heard.put_nowait((self.number, None))
@@ -83,30 +83,23 @@ class WorkerProcess:
 
     async def _run_once(self) -> int:
         ours, theirs = socket.socketpair()
-        with contextlib.closing(ours), theirs:
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # nothing is imported from whatever directory this was started in
-                "-m",
-                "letterlock_gateway.worker",
-                str(theirs.fileno()),
-                pass_fds=[theirs.fileno()],
-                stdin=asyncio.subprocess.DEVNULL,
-            )
-            theirs.close()
-            self._process = process
+        with theirs:
             messages = await channel.Channel.open(ours)
-            feeding = asyncio.create_task(self._feed(messages))
             try:
-                while (message := await messages.receive()) is not None:
-                    self._heard.put_nowait((self.number, message))
-                return await process.wait()
+                self._child = child = await self._nursery.fork(theirs)
+                theirs.close()
+                feeding = asyncio.create_task(self._feed(messages))
+                try:
+                    while (message := await messages.receive()) is not None:
+                        self._heard.put_nowait((self.number, message))
+                finally:
+                    feeding.cancel()
             finally:
-                feeding.cancel()
                 messages.close()
-                if process.returncode is None:
-                    process.kill()
-                self._process = None
+        # It is gone, or will never be heard again; in both cases its successor needs the spool.
+        if not await _within(child.ended, _MARGIN):
+            self._nursery.kill(child)
+        return await child.ended
 
     async def _feed(self, messages: channel.Channel) -> None:
         start = {"kind": "start", "number": self.number, "options": self._options.to_json()}
@@ -123,7 +116,11 @@ class WorkerProcess:
             self._offered.clear()
 
 
-def _in_words(status: int | OSError) -> str:
-    if isinstance(status, OSError):
-        return f"could not be started: {status}"
+async def _within(future: asyncio.Future[Any], seconds: float) -> bool:
+    """Whether it is done within that time. It goes on in any case."""
+    done, _ = await asyncio.wait({future}, timeout=seconds)
+    return bool(done)
+
+
+def _in_words(status: int) -> str:
     return f"signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"

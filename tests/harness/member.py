@@ -137,8 +137,8 @@ class Member:
         """Its worker processes that run now."""
         if self.process is None:
             return []
-        children = psutil.Process(self.process.pid).children()
-        return sorted(one.pid for one in children if any("worker" in word for word in one.cmdline()))
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return sorted(one.pid for one in below if one.name().startswith("letterlock-w"))
 
     def kill_worker(self, pid: int) -> None:
         """End one of `worker_pids` at once."""

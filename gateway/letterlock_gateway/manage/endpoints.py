@@ -10,7 +10,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Any, Final, Self, cast
 
 from letterlock_api.state import INTERNAL_CLIENT_NAME, STATE_PATH
 from letterlock_gateway.mount import Identity
@@ -173,6 +173,6 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, res
 
 def _client_names(writer: asyncio.StreamWriter) -> set[str]:
     """The DNS names in the certificate that the client proved to have."""
-    certificate = writer.get_extra_info("peercert") or {}
-    pairs = cast("tuple[tuple[str, str], ...]", certificate.get("subjectAltName", ()))
+    certificate = cast("dict[str, Any]", writer.get_extra_info("peercert") or {})
+    pairs: tuple[tuple[str, str], ...] = certificate.get("subjectAltName", ())
     return {name for kind, name in pairs if kind == "DNS"}
