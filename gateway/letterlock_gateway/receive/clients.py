@@ -1,0 +1,76 @@
+"""What TLS brought: the negotiated details, and whether the client's certificate is good enough (L10).
+
+The handshake already fails for a chain that OpenSSL does not trust; here the chain is judged as everywhere
+else in the gateway (`tls.verify`), and the names and fingerprints of the policy are looked at. Called right
+after the handshake.
+"""
+
+import hashlib
+import ssl
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from letterlock_api.snapshot import ReceptionPolicy
+from letterlock_gateway.receive import replies
+from letterlock_gateway.receive.replies import Reply
+from letterlock_gateway.receive.trace import TLSDetails
+from letterlock_gateway.running import RunningSet
+from letterlock_gateway.tls import names, verify
+
+
+def judge(
+    connection: ssl.SSLObject, policy: ReceptionPolicy, running: RunningSet, now: float
+) -> tuple[TLSDetails, Reply | None, str]:
+    """What was negotiated; the refusal, where the client is not good enough; and the reason for the log.
+
+    `now` in Unix seconds.
+    """
+    cipher, _, bits = connection.cipher() or ("unknown", "", 0)
+    protocol = connection.version() or "unknown"
+    if policy.client_certificate == "None":
+        return TLSDetails(protocol, cipher, bits), None, ""
+    chain = _presented(connection)
+    if not chain:
+        missing = policy.client_certificate == "Required"
+        refusal = replies.CLIENT_CERTIFICATE_MISSING if missing else None
+        return TLSDetails(protocol, cipher, bits), refusal, "no client certificate was presented"
+    problem, subject = _problem(chain, policy, running, now)
+    if problem:
+        return TLSDetails(protocol, cipher, bits), replies.CLIENT_CERTIFICATE_INVALID, problem
+    return TLSDetails(protocol, cipher, bits, subject), None, ""
+
+
+def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:
+    chain = connection.get_unverified_chain()
+    if chain:
+        return [bytes(one) for one in chain]
+    leaf = connection.getpeercert(binary_form=True)  # a resumed session keeps no more than this
+    return [leaf] if leaf else []
+
+
+def _problem(
+    chain: Sequence[bytes], policy: ReceptionPolicy, running: RunningSet, now: float
+) -> tuple[str, str]:
+    """Why the client is refused (empty: it is not), and its subject."""
+    verdict = verify.verify_chain(
+        chain,
+        running.trust_for(policy.client_ca_lists or None),
+        datetime.fromtimestamp(now, UTC),
+        ExtendedKeyUsageOID.CLIENT_AUTH,
+    )
+    if not verdict.trusted:
+        return f"client certificate not trusted: {verdict.detail}", ""
+    leaf = x509.load_der_x509_certificate(chain[0])
+    subject = leaf.subject.rfc4514_string()
+    fingerprints = policy.client_fingerprints
+    if fingerprints and hashlib.sha256(chain[0]).hexdigest() not in fingerprints:
+        return f"fingerprint of the client certificate ({subject}) is not listed", ""
+    if policy.client_names:
+        presented = names.presented_names(leaf)
+        if names.first_match(policy.client_names, presented) is None:
+            shown = ", ".join(presented.names) or "none"
+            return f"names of the client certificate ({shown}) are not listed", ""
+    return "", subject

@@ -1,0 +1,359 @@
+"""One SMTP session without I/O: octets in, replies and actions out.
+
+RFC 5321, with RFC 2034, 2920, 3207, 3461 and 6531. `feed` takes what the client sent. Afterwards `out` holds
+what is to be sent, `notes` what the log should say, and `action` what the shell is to do before the session
+goes on: it takes no further command until `tls_started` or `stored` is called.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, Final
+
+from letterlock_gateway.receive import commands, replies, trace
+from letterlock_gateway.receive.actions import Action, Close, StartTLS, Store
+from letterlock_gateway.receive.data import Incoming
+from letterlock_gateway.receive.envelope import Envelope
+from letterlock_gateway.receive.limits import Quota
+from letterlock_gateway.receive.orders import BEFORE_TLS, LAST_OF_GROUP, OUT_OF_ORDER, Phase
+from letterlock_gateway.receive.replies import Reply
+from letterlock_gateway.receive.terms import Terms
+from letterlock_gateway.receive.trace import TLSDetails
+
+# RFC 5321 section 4.5.3.1.4 says 512, and that extensions add to it: SMTPUTF8, DSN's ENVID and ORCPT.
+MAX_LINE: Final = 2048
+# After this many commands that no sound client sends, the client is not worth more time. As Postfix does.
+MAX_ERRORS: Final = 20
+_NOTHING: Final[Mapping[Phase, Reply]] = {}
+
+
+class Session:
+    """A session under the given terms. `greet` first."""
+
+    __slots__ = (
+        "_buffer",
+        "_envelope",
+        "_errors",
+        "_extended",
+        "_hello",
+        "_incoming",
+        "_messages",
+        "_quota",
+        "_refusal",
+        "_skipping",
+        "_terms",
+        "accepted",
+        "action",
+        "notes",
+        "out",
+        "phase",
+        "stopping",
+        "tls",
+    )
+
+    def __init__(self, terms: Terms, quota: Quota, *, tls: TLSDetails | None = None) -> None:
+        """`tls`: given where TLS was there from the first byte."""
+        self._terms = terms
+        self._quota = quota
+        self._buffer = b""
+        self._skipping = False
+        self._errors = 0
+        self._messages = 0
+        self._extended = False
+        self._hello = ""
+        self._incoming: Incoming | None = None
+        self._envelope: Envelope | None = None
+        # RFC 5321 section 3.1, RFC 3207 section 4.1: the one reply to everything but QUIT.
+        self._refusal: Reply | None = replies.REFUSED if terms.policy.behavior == "Reject" else None
+        self.phase = Phase.NEW
+        self.tls = tls
+        self.out: list[bytes] = []
+        self.notes: list[str] = []
+        self.action: Action | None = None
+        self.accepted = 0
+        """Recipients accepted in this connection."""
+        self.stopping = False
+
+    @property
+    def idle(self) -> bool:
+        """Whether no message is under way."""
+        return self.phase in {Phase.NEW, Phase.READY}
+
+    def greet(self) -> None:
+        """Say the first word."""
+        self._say(self._terms.greeting)
+
+    def feed(self, data: bytes) -> None:
+        """Take what the client sent."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._buffer = self._buffer + data if self._buffer else data
+        self._advance()
+
+    def stored(self, reply: Reply) -> None:
+        """The message of `Store` has been stored, or not: `reply` says so to the client."""
+        if self.phase is Phase.CLOSED:
+            return
+        self.action = None
+        self._say(reply)
+        if reply.code == 250:
+            self._messages += 1
+            self._errors = 0
+        self._forget_message()
+        if self.stopping:
+            self._end(replies.SHUTTING_DOWN)
+        self._advance()
+
+    def tls_started(self, details: TLSDetails, refusal: Reply | None = None) -> None:
+        """TLS is there. All that the client said before is forgotten (RFC 3207 section 4.2).
+
+        `refusal`: the client's certificate is not good enough; from now on it is the reply to all but QUIT.
+        """
+        self._buffer = b""
+        self._hello = ""
+        self._extended = False
+        self._envelope = None
+        self._refusal = self._refusal or refusal
+        self.action = None
+        self.tls = details
+        self.phase = Phase.NEW
+
+    def refuse(self, refusal: Reply) -> None:
+        """From now on `refusal` is the reply to all but QUIT."""
+        self._refusal = refusal
+
+    def stop(self) -> None:
+        """End it: now if no message is under way, else after that message."""
+        self.stopping = True
+        if self.idle:
+            self._end(replies.SHUTTING_DOWN)
+
+    def cut(self, reply: Reply) -> None:
+        """End it now."""
+        if self.phase is not Phase.CLOSED:
+            self._end(reply)
+
+    # Input
+
+    def _advance(self) -> None:
+        while self._buffer and self.phase not in {Phase.WAITING, Phase.CLOSED}:
+            if self.phase is Phase.DATA:
+                self._take_text()
+            elif not self._take_line():
+                return
+
+    def _take_line(self) -> bool:
+        """Take one line out of the buffer. False: there is no whole one."""
+        end = self._buffer.find(b"\n")
+        if end < 0:
+            if len(self._buffer) > MAX_LINE:
+                self._buffer = self._buffer[-1:]  # it may be the CR of the line end
+                self._skipping = True
+            return False
+        line, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
+        if self._skipping or len(line) > MAX_LINE:
+            self._skipping = False
+            self._fault(replies.LINE_TOO_LONG)
+        elif not line.endswith(b"\r\n") or line.count(b"\r") > 1 or b"\0" in line:
+            self._fault(replies.BAD_LINE)
+        else:
+            try:
+                text = line[:-2].decode()
+            except UnicodeDecodeError:
+                self._fault(replies.BAD_LINE)
+            else:
+                self._command(text)
+        return True
+
+    def _take_text(self) -> None:
+        incoming = self._incoming
+        envelope = self._envelope
+        if incoming is None or envelope is None:  # cannot be: DATA sets both
+            raise AssertionError("DATA without a message")
+        rest = incoming.feed(self._buffer)
+        self._buffer = rest or b""
+        if rest is None:
+            return
+        self._incoming = None
+        body = incoming.message()
+        if isinstance(body, bytes) and trace.hops(body) > self._terms.max_hops:
+            body = replies.LOOP
+        if isinstance(body, Reply):
+            self.notes.append(f"message from <{envelope.sender}> refused: {body.code} {body.text}")
+            self._say(body)
+            self._forget_message()
+            if self.stopping:
+                self._end(replies.SHUTTING_DOWN)
+            return
+        mail = envelope.mail
+        self.phase = Phase.WAITING
+        self.action = Store(
+            mail,
+            envelope.sender,
+            tuple(envelope.recipients),
+            body,
+            self._hello,
+            trace.with_protocol(extended=self._extended, tls=self.tls is not None, smtputf8=mail.smtputf8),
+        )
+
+    def _command(self, text: str) -> None:
+        verb, _, argument = text.partition(" ")
+        verb = verb.upper().rstrip()
+        argument = argument.rstrip(" ")
+        if self._refusal is not None and verb != "QUIT":
+            self._fault(self._refusal)
+            return
+        if self.tls is None and self._terms.tls_required and verb not in BEFORE_TLS:
+            self.notes.append("TLS was required but remote host did not initiate it")
+            self._fault(replies.TLS_FIRST)
+            return
+        handler = self._HANDLERS.get(verb)
+        if handler is None:
+            self._fault(replies.UNKNOWN_COMMAND)
+        elif (out_of_order := OUT_OF_ORDER.get(verb, _NOTHING).get(self.phase)) is not None:
+            self._fault(out_of_order)
+        elif verb in LAST_OF_GROUP and self._buffer:
+            # RFC 2920 section 3.1. Before TLS this is how commands are injected into the encrypted session.
+            self.notes.append(f"input after {verb}, which must be the last of its group")
+            self._end(replies.PIPELINING)
+        else:
+            handler(self, argument)
+
+    # Commands
+
+    def _ehlo(self, argument: str) -> None:
+        if self._greeted(argument):
+            self._extended = True
+            self._say(self._terms.hello_clear if self.tls is None else self._terms.hello_tls)
+
+    def _helo(self, argument: str) -> None:
+        if self._greeted(argument):
+            self._extended = False
+            self._say(self._terms.hello)
+
+    def _greeted(self, argument: str) -> bool:
+        name = commands.hello(argument)
+        if isinstance(name, Reply):
+            self._fault(name)
+            return False
+        self._hello = name
+        self._forget_message()
+        return True
+
+    def _mail(self, argument: str) -> None:
+        mail = commands.mail(argument)
+        if isinstance(mail, Reply):
+            self._fault(mail)
+            return
+        if self._messages >= self._terms.policy.max_messages_per_connection:
+            self._end(replies.TOO_MANY_MESSAGES)
+            return
+        envelope = Envelope.begin(mail, self._terms, tls=self.tls is not None)
+        if isinstance(envelope, Reply):
+            if envelope is replies.TLS_FIRST:
+                self.notes.append(
+                    f"TLS was required of <{mail.path.address}> but remote host did not initiate it"
+                )
+            self._say(envelope)
+            return
+        self._envelope = envelope
+        self.phase = Phase.MAIL
+        self._say(replies.SENDER_OK)
+
+    def _rcpt(self, argument: str) -> None:
+        rcpt = commands.rcpt(argument)
+        if isinstance(rcpt, Reply):
+            self._fault(rcpt)
+            return
+        if self._envelope is None:  # cannot be: the order is checked before
+            raise AssertionError("RCPT without MAIL")
+        refusal = self._envelope.add(rcpt, self._terms, self._quota)
+        if refusal is None:
+            self.accepted += 1
+            self.phase = Phase.RCPT
+        elif refusal.code >= 500:
+            self.notes.append(f"To: <{rcpt.path.address}> rejected: {refusal.text}")
+        self._say(refusal or replies.RECIPIENT_OK)
+
+    def _data(self, argument: str) -> None:
+        if argument:
+            self._fault(replies.NO_PARAMETERS)
+        elif not self._quota.has_room():
+            self._say(replies.BUFFERS_FULL)
+        else:
+            self._incoming = Incoming(self._terms.policy.max_message_size)
+            self.phase = Phase.DATA
+            self._say(replies.START_DATA)
+
+    def _starttls(self, argument: str) -> None:
+        if self.tls is not None:
+            self._fault(replies.TLS_ACTIVE)
+        elif not self._terms.tls_offered:
+            self._fault(replies.TLS_NOT_OFFERED)
+        elif argument:
+            self._fault(replies.TLS_NO_PARAMETERS)
+        elif self._terms.context is None:
+            self._say(replies.TLS_UNAVAILABLE)
+        else:
+            self._say(replies.READY_FOR_TLS)
+            self.phase = Phase.WAITING
+            self.action = StartTLS()
+
+    def _rset(self, argument: str) -> None:
+        if argument:
+            self._fault(replies.NO_PARAMETERS)
+            return
+        self._forget_message()
+        self._say(replies.RESET)
+
+    def _noop(self, _: str) -> None:
+        self._say(replies.OK)
+
+    def _vrfy(self, _: str) -> None:
+        self._say(replies.WILL_TRY)
+
+    def _help(self, _: str) -> None:
+        self._say(replies.HELP)
+
+    def _quit(self, _: str) -> None:
+        self._end(replies.GOODBYE)
+
+    def _not_implemented(self, _: str) -> None:
+        self._fault(replies.NOT_IMPLEMENTED)
+
+    _HANDLERS: ClassVar[Mapping[str, Callable[[Any, str], None]]] = {
+        "EHLO": _ehlo,
+        "HELO": _helo,
+        "MAIL": _mail,
+        "RCPT": _rcpt,
+        "DATA": _data,
+        "STARTTLS": _starttls,
+        "RSET": _rset,
+        "NOOP": _noop,
+        "VRFY": _vrfy,
+        "HELP": _help,
+        "QUIT": _quit,
+        # Known commands of extensions that are not offered here.
+        **dict.fromkeys(("EXPN", "AUTH", "BDAT", "ETRN", "TURN", "ATRN"), _not_implemented),
+    }
+
+    # Output
+
+    def _say(self, reply: Reply) -> None:
+        self.out.append(reply.wire)
+
+    def _fault(self, reply: Reply) -> None:
+        """A reply to what no sound client sends."""
+        self._say(reply)
+        self._errors += 1
+        if self._errors >= MAX_ERRORS:
+            self._end(replies.TOO_MANY_ERRORS)
+
+    def _end(self, reply: Reply) -> None:
+        self._say(reply)
+        self._buffer = b""
+        self.phase = Phase.CLOSED
+        self.action = Close()
+
+    def _forget_message(self) -> None:
+        self._envelope = None
+        self._incoming = None
+        self.phase = Phase.READY if self._hello else Phase.NEW

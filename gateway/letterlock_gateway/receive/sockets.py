@@ -1,0 +1,77 @@
+"""Listening sockets.
+
+Every worker binds its own, and the kernel deals connections out among them (SO_REUSEPORT).
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """Where a listener listens: one address of one family."""
+
+    address: str
+    port: int
+
+    @property
+    def family(self) -> socket.AddressFamily:
+        """Of the address."""
+        return socket.AF_INET6 if ":" in self.address else socket.AF_INET
+
+    def __str__(self) -> str:
+        return f"[{self.address}]:{self.port}" if ":" in self.address else f"{self.address}:{self.port}"
+
+
+def endpoints(address: str, port: int) -> list[Endpoint]:
+    """The endpoints for an address; empty: all addresses of both families, each with a socket of its own.
+
+    Raises ValueError for what is no address.
+    """
+    if address:
+        return [Endpoint(str(ipaddress.ip_address(address)), port)]
+    both = [Endpoint("0.0.0.0", port), Endpoint("::", port)]  # noqa: S104 - a mail server is for everybody
+    return both if has_ipv6() else both[:1]
+
+
+def has_ipv6() -> bool:
+    """Whether this machine can bind IPv6 at all (containers often cannot)."""
+    if not socket.has_ipv6:
+        return False
+    with contextlib.suppress(OSError), socket.socket(socket.AF_INET6, socket.SOCK_STREAM) as probe:
+        probe.bind(("::", 0))
+        return True
+    return False
+
+
+def bind(endpoint: Endpoint) -> socket.socket:
+    """A bound socket, not listening yet. Raises OSError."""
+    made = socket.socket(endpoint.family, socket.SOCK_STREAM)
+    try:
+        made.setblocking(False)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if endpoint.family is socket.AF_INET6:
+            made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        made.bind((endpoint.address, endpoint.port))
+    except OSError:
+        made.close()
+        raise
+    return made
+
+
+def explain(error: OSError, endpoint: Endpoint) -> str:
+    """For people: why `endpoint` could not be bound."""
+    match error.errno:
+        case errno.EADDRINUSE:
+            why = "another program listens there"
+        case errno.EADDRNOTAVAIL:
+            why = "this machine does not have that address"
+        case errno.EACCES:
+            why = "ports below 1024 need more rights"
+        case _:
+            why = error.strerror or str(error)
+    return f"cannot listen on {endpoint}: {why}"

@@ -1,0 +1,119 @@
+"""What holds for one connection: a listener's mail-flow policy, compiled once per configuration. Pure."""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from letterlock_api.snapshot import ReceptionPolicy
+from letterlock_gateway.receive import replies
+from letterlock_gateway.receive.access import AccessTable, Ranges
+from letterlock_gateway.receive.patterns import Patterns
+from letterlock_gateway.receive.recipients import Recipients
+from letterlock_gateway.receive.replies import Reply
+from letterlock_gateway.running import RunningListener, RunningSet
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What a session needs to know."""
+
+    policy: ReceptionPolicy
+    hostname: str
+    recipients: Recipients
+    greeting: Reply
+    hello: Reply
+    hello_clear: Reply
+    """The reply to EHLO before TLS."""
+    hello_tls: Reply
+    """The reply to EHLO under TLS: STARTTLS is not offered again."""
+    senders_with_tls: Patterns
+    max_hops: int = 25
+    context: ssl.SSLContext | None = None
+
+    @property
+    def relay(self) -> bool:
+        """Whether any recipient will do."""
+        return self.policy.behavior == "Relay"
+
+    @property
+    def tls_required(self) -> bool:
+        """Whether nothing is taken in clear text."""
+        return self.policy.tls_mode == "Required"
+
+    @property
+    def tls_offered(self) -> bool:
+        """Whether STARTTLS is offered."""
+        return self.policy.tls_mode != "No"
+
+
+@dataclass(frozen=True)
+class ListenerTerms:
+    """A listener, compiled."""
+
+    name: str
+    implicit_tls: bool
+    max_concurrency: int
+    access: AccessTable
+    by_policy: Mapping[str, Terms]
+    proxies: Ranges
+    running: RunningSet
+
+
+def compile_listener(running: RunningSet, one: RunningListener) -> ListenerTerms:
+    """Everything that connections of a listener need, worked out beforehand."""
+    listener = one.listener
+    hostname = running.hostname
+    recipients = Recipients(
+        listener.recipients,
+        default_domain=listener.default_domain,
+        domain_map=listener.domain_map,
+        postmaster=running.snapshot.postmaster or f"postmaster@{listener.default_domain or hostname}",
+    )
+    return ListenerTerms(
+        name=listener.name,
+        implicit_tls=listener.protocol == "SMTPS",
+        max_concurrency=listener.max_concurrency,
+        access=AccessTable(listener.groups),
+        by_policy={
+            policy.name: compile_terms(
+                policy,
+                hostname=hostname,
+                recipients=recipients,
+                max_hops=running.snapshot.max_hops,
+                context=one.contexts.get(policy.name),
+            )
+            for policy in listener.policies
+        },
+        proxies=Ranges.of(listener.proxy_from),
+        running=running,
+    )
+
+
+def compile_terms(
+    policy: ReceptionPolicy,
+    *,
+    hostname: str,
+    recipients: Recipients,
+    max_hops: int = 25,
+    context: ssl.SSLContext | None = None,
+) -> Terms:
+    """The terms of one policy."""
+    keywords = ["PIPELINING", f"SIZE {policy.max_message_size}", "8BITMIME", "SMTPUTF8", "DSN"]
+    last = "ENHANCEDSTATUSCODES"
+    offer = ["STARTTLS"] if policy.tls_mode != "No" else []
+    return Terms(
+        policy=policy,
+        hostname=hostname,
+        recipients=recipients,
+        greeting=(
+            replies.refusal(hostname, policy.reject_text)
+            if policy.behavior == "Reject"
+            else replies.greeting(hostname, policy.banner)
+        ),
+        hello=replies.hello(hostname),
+        hello_clear=replies.extended_hello(hostname, [*keywords, *offer, last]),
+        hello_tls=replies.extended_hello(hostname, [*keywords, last]),
+        senders_with_tls=Patterns([policy.required_for_senders]),
+        max_hops=max_hops,
+        context=context,
+    )
