@@ -1,5 +1,5 @@
 """What ends a command: raised anywhere below it, printed by `main` as one line on stderr, exit status 1."""
 
 
-class Failure(Exception):
+class CommandError(Exception):
     """Something the user can do something about. The text is one line and says what."""

@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from letterlock_cli import resource_commands
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 
 LogFormat = Annotated[Literal["json", "text"], typer.Option(help="Form of the log on stdout.")]
 
@@ -150,6 +150,10 @@ def gateway(
         int | None, typer.Option(min=1, help="Worker processes. Default: one per core.")
     ] = None,
     log_format: LogFormat = "json",
+    grace: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds for sessions in progress at the end. Default: 10."),
+    ] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")] = None,
 ) -> None:
     r"""Run one gateway member: what the pods of a MailGateway run.
@@ -175,6 +179,7 @@ def gateway(
             "health_port": health_port,
             "workers": workers,
             "log_format": log_format,
+            "grace": grace,
         },
     )
 
@@ -183,7 +188,7 @@ def main() -> None:
     """Run the command line. Exit status: 0, 1 for failures (one line on stderr), 2 for wrong usage."""
     try:
         app()
-    except Failure as failure:
+    except CommandError as failure:
         print(f"error: {failure}", file=sys.stderr)
         sys.exit(1)
     except BrokenPipeError:

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, cast
 import typer
 
 from letterlock_cli.columns import LISTINGS, Listing
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, conditions, name, part
 from letterlock_cli.output import Format, condition, print_objects, print_table, warn
 from letterlock_cli.source import Where, resources, secret
@@ -134,7 +134,7 @@ def show_certificate(
     reference: Object = part(part(item, "spec"), "secretRef")
     chain = secret(where, reference.get("name") or f"letterlock-cert-{wanted}").get("tls.crt")
     if chain is None:
-        raise Failure(f"the Secret of certificate {wanted} has no tls.crt yet: see its Ready condition")
+        raise CommandError(f"the Secret of certificate {wanted} has no tls.crt yet: see its Ready condition")
     print(chain.decode().strip())
     warn([item])
 
@@ -164,7 +164,7 @@ def _one(where: Where, kind: str, wanted: str) -> Object:
         if name(item) == wanted:
             return item
     have = ", ".join(name(item) for item in found) or "none"
-    raise Failure(f"there is no {kind} {wanted}; there are: {have}")
+    raise CommandError(f"there is no {kind} {wanted}; there are: {have}")
 
 
 def _print_fields(item: Object, left_out: Sequence[str]) -> None:

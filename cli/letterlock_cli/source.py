@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, part
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Where:
 
 
 def resources(where: Where, *kinds: str) -> list[Object]:
-    """All resources of these kinds (none named: of every kind), by kind and name. Raises Failure."""
+    """All resources of these kinds (none named: of every kind), by kind and name. Raises CommandError."""
     from letterlock_api.kinds import KINDS
 
     wanted = kinds or tuple(KINDS)
@@ -41,13 +41,13 @@ def resources(where: Where, *kinds: str) -> list[Object]:
 
 
 def secret(where: Where, name: str) -> dict[str, bytes]:
-    """The data of a Secret that was made here. Raises Failure where it is not there or may not be read."""
+    """The data of a Secret that was made here. Raises CommandError where it cannot be had."""
     if where.directory is not None or where.state is not None:
         from letterlock_cli.up.state import State
 
         keep = State(_state_directory(where)).keeps().get(name)
         if keep is None:
-            raise Failure(f"Secret {name} is not there yet: does `letterlock up` run?")
+            raise CommandError(f"Secret {name} is not there yet: does `letterlock up` run?")
         return dict(keep.data)
     found = asyncio.run(_secret_from_cluster(where, name))
     return {key: base64.b64decode(value) for key, value in part(found, "data").items()}
@@ -58,7 +58,7 @@ def _state_directory(where: Where) -> Path:
 
     directory = where.state or default_directory(cast("Path", where.directory))
     if not (directory / "status").is_dir():
-        raise Failure(
+        raise CommandError(
             f"no state in {directory}: run `letterlock up {where.directory or 'DIR'}` first, "
             "or say with --state where it keeps it"
         )
@@ -85,11 +85,11 @@ async def _from_cluster(where: Where, kinds: tuple[str, ...]) -> list[Object]:
             try:
                 items, _ = await client.list(kind, namespace)
             except api.NotFound as error:
-                raise Failure(
+                raise CommandError(
                     "this cluster does not know Letterlock's resources: kubectl apply -f crds/"
                 ) from error
             except api.APIError as error:
-                raise Failure(f"cannot list {kind} resources in namespace {namespace}: {error}") from error
+                raise CommandError(f"cannot list {kind}s in namespace {namespace}: {error}") from error
             found += [{**item, "kind": kind} for item in items]
     return sorted(found, key=lambda item: (item["kind"], item["metadata"]["name"]))
 
@@ -101,7 +101,7 @@ async def _secret_from_cluster(where: Where, name: str) -> Object:
         try:
             return await client.get("Secret", namespace, name)
         except api.APIError as error:
-            raise Failure(f"cannot read Secret {name} in namespace {namespace}: {error}") from error
+            raise CommandError(f"cannot read Secret {name} in namespace {namespace}: {error}") from error
 
 
 @asynccontextmanager
@@ -113,7 +113,7 @@ async def _client(where: Where) -> AsyncGenerator[tuple["API", str]]:
         found = access.find(where.kubeconfig, where.context)
     except access.NoCluster as error:
         text = " ".join(str(error).split())
-        raise Failure(f"{text}; for the state of `letterlock up` give --dir DIR") from error
+        raise CommandError(f"{text}; for the state of `letterlock up` give --dir DIR") from error
     async with api.API(found) as client:
         yield client, where.namespace or _context_namespace(where) or "default"
 

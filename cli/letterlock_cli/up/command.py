@@ -3,16 +3,16 @@
 import asyncio
 from pathlib import Path
 
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 from letterlock_cli.up.reconcile import Up
 from letterlock_cli.up.screen import screen
 from letterlock_cli.up.state import State, default_directory
 
 
 def run(folder: Path, state: Path | None, workers: int | None, notes: Path | None) -> None:
-    """Serve `folder` until SIGINT or SIGTERM. Raises Failure."""
+    """Serve `folder` until SIGINT or SIGTERM. Raises CommandError."""
     if not folder.is_dir():
-        raise Failure(f"{folder} is not a folder: give one with manifests, such as examples/quickstart")
+        raise CommandError(f"{folder} is not a folder: give one with manifests, such as examples/quickstart")
     directory = (state or default_directory(folder)).absolute()
     with State(directory) as kept, screen() as shown:
         shown.note(f"folder {folder}, state {directory}")

@@ -17,7 +17,7 @@ import yaml
 from letterlock_api import rules
 from letterlock_api.base import API_VERSION, GROUP
 from letterlock_api.kinds import KINDS, AnyResource
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 from letterlock_cli.up.atomic import write_file
 from letterlock_operator.world import InvalidResource, Keep
 
@@ -52,7 +52,7 @@ class Contents:
 
 
 def files(folder: Path) -> list[Path]:
-    """The manifests of `folder`, by name. Raises Failure where it cannot be read."""
+    """The manifests of `folder`, by name. Raises CommandError where it cannot be read."""
     try:
         return sorted(
             path
@@ -60,13 +60,13 @@ def files(folder: Path) -> list[Path]:
             if path.suffix in SUFFIXES and not path.name.startswith(".") and path.is_file()
         )
     except OSError as error:
-        raise Failure(f"cannot read the folder {folder}: {error.strerror}") from error
+        raise CommandError(f"cannot read the folder {folder}: {error.strerror}") from error
 
 
 def read(folder: Path, last_good: Path) -> Contents:
     """All manifests of `folder`; for a file with a problem its copy in `last_good`, which is kept current.
 
-    Raises Failure only where the folder itself cannot be listed.
+    Raises CommandError only where the folder itself cannot be listed.
     """
     whole = Contents()
     present = files(folder)
@@ -155,11 +155,18 @@ def _take(manifest: dict[str, Any], file: str, contents: Contents, problem: Comp
         problem(f"{kind}/{name} is in this file twice: keep one of them", False)
         return
     if kind in KINDS and version == API_VERSION:
-        parsed, problems = rules.parse(manifest), rules.problems(manifest)
-        _ = parsed
-        for text in problems:
-            problem(f"{kind}/{name}: {text}", False)
         contents.origin[kind, name] = file
+        try:
+            resource = rules.parse(manifest)
+            wrong = rules.problems(resource)
+        except ValueError as error:
+            wrong = [str(error)]
+        else:
+            contents.resources[kind, name] = resource
+        if wrong:
+            contents.invalid.append(InvalidResource(kind, name, None, "; ".join(wrong)))
+        for text in wrong:
+            problem(f"{kind}/{name}: {text}", False)
     elif kind in {"Secret", "ConfigMap"} and version == "v1":
         try:
             keep = _keep(manifest, name, kind)

@@ -66,7 +66,7 @@ class Up:
     _roots: bytes = field(default_factory=lambda: Path(certifi.where()).read_bytes(), init=False)
 
     async def run(self) -> None:
-        """Until SIGINT or SIGTERM. Raises Failure where the folder cannot be read at the start."""
+        """Until SIGINT or SIGTERM. Raises CommandError where the folder cannot be read at the start."""
         stop, changed = asyncio.Event(), asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -24,7 +24,7 @@ import yaml
 from pydantic import ValidationError
 
 from letterlock_api.kinds import KINDS, AnyResource
-from letterlock_cli.failures import Failure
+from letterlock_cli.failures import CommandError
 from letterlock_cli.up.atomic import make_directory, swap_directory, write_file
 from letterlock_operator.plan import AnyStatus
 from letterlock_operator.world import Keep
@@ -52,11 +52,11 @@ class State:
             self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise Failure(
+            raise CommandError(
                 f"another `letterlock up` runs on {self.directory}: stop it, or give this one its own --state"
             ) from error
         except OSError as error:
-            raise Failure(
+            raise CommandError(
                 f"cannot keep state in {self.directory}: {error.strerror}; give --state DIR"
             ) from error
         return self
