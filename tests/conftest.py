@@ -1,4 +1,4 @@
-"""Fixtures that every folder of tests shares: an API server for the session, a fresh namespace for each test."""
+"""Fixtures that all tests share: an API server for the session, a fresh namespace for each test."""
 
 from collections.abc import Iterator
 

@@ -36,7 +36,7 @@ SignerName = Annotated[
     str,
     StringConstraints(min_length=3, max_length=253),
     Shape.matching(
-        "[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-a-zA-Z0-9._]+", "write a signer, as in example.com/mail"
+        "[a-z0-9]([-a-z0-9.]*[a-z0-9])?/[-a-zA-Z0-9._]+", "write a signer name, as in example.com/mail"
     ),
 ]
 Level = Literal["Machine", "Cluster"]

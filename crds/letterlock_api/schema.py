@@ -37,7 +37,7 @@ def _structural(node: Schema, definitions: dict[str, Schema]) -> Schema:
     node = _without_null(_inlined(node, definitions), definitions)
     node = {key: value for key, value in node.items() if key not in {"title", "$defs"}}
     if node.get("x-kubernetes-int-or-string"):
-        return _int_or_string(node)
+        return _with_useful_default(_int_or_string(node))
     if "description" in node:
         node["description"] = " ".join(node["description"].split())
     if "const" in node:

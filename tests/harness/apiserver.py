@@ -1,7 +1,8 @@
 """A real API server for tests: etcd, kube-apiserver and kube-controller-manager on free loopback ports.
 
-The fixtures in `tests/conftest.py` start one per test session and give every test a fresh namespace. There are no
-nodes: StatefulSets get their pods, and nothing runs them (`kubelet.py` stands in where a test needs members).
+The fixtures in `tests/conftest.py` start one per test session and give every test a fresh namespace.
+There are no nodes: StatefulSets get their pods, and nothing runs them (`kubelet.py` stands in where a
+test needs members).
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, Self
@@ -30,7 +31,7 @@ FOREIGN_CRD: Final = _HERE / "kube" / "foreign-certificates.yaml"
 _ADMIN_TOKEN: Final = "letterlock-tests"
 
 
-class KubectlFailed(AssertionError):
+class KubectlFailed(AssertionError):  # noqa: N818 - it failed, whosever error it was
     """kubectl ended with an error; the text is what it wrote to stderr."""
 
 
@@ -71,7 +72,7 @@ class Kubectl:
 
     def refusal(self, *manifests: Mapping[str, Any]) -> str:
         """What is said when these manifests are refused. Raises AssertionError where they are taken."""
-        done = self.run("apply", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
+        done = self.run("apply", "--dry-run=server", "--filename", "-", stdin=yaml.safe_dump_all(manifests))
         if done.returncode == 0:
             raise AssertionError(f"taken, though it should be refused: {done.stdout.strip()}")
         return done.stderr
@@ -92,7 +93,7 @@ class ApiServer:
     kubectl: Kubectl
 
     @contextlib.contextmanager
-    def fresh_namespace(self, prefix: str = "test") -> Iterator[str]:
+    def fresh_namespace(self, prefix: str = "test") -> Generator[str]:
         """A namespace of its own; it is deleted (without waiting for the end) on leaving."""
         manifest = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": f"{prefix}-"}}
         created = self.kubectl(
@@ -112,8 +113,8 @@ class ApiServer:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[ApiServer]:
-    """An API server with the CRDs of Letterlock and a foreign CRD of plural `certificates`; ended on leaving."""
+def running() -> Generator[ApiServer]:
+    """An API server with our CRDs and a foreign CRD of plural `certificates`; ended on leaving."""
     binaries = _binaries()
     with (
         tempfile.TemporaryDirectory(prefix="letterlock-apiserver-") as folder,
@@ -175,7 +176,7 @@ def _write_credentials(data: Path, url: str) -> None:
 
 
 @contextlib.contextmanager
-def _program(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def _program(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
     """A child that is ended by its id on leaving, and by the kernel should this process be killed."""
     guard = shutil.which("setpriv")
     prefix = (guard, "--pdeathsig", "KILL", "--") if guard else ()

@@ -125,7 +125,8 @@ RULES: Final[tuple[Rule[Any], ...]] = (
     ),
     Rule[ListenerSpec](
         "spec",
-        f"{_EVERY}(p, !has(p.tls) || !has(p.tls.requiredForSenders) || p.tls.requiredForSenders.size() == 0 ||"
+        f"{_EVERY}(p, !has(p.tls) || !has(p.tls.requiredForSenders) ||"
+        " p.tls.requiredForSenders.size() == 0 ||"
         f" {_MODE} != 'No' || self.protocol == 'SMTPS')",
         "a policy demands TLS of some senders (requiredForSenders) but does not offer it:"
         " set its tls.mode to Preferred or Required",
