@@ -1,5 +1,6 @@
 """operator/rbac.yaml is enough for the operator's whole work, and gives it no more than it names."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import yaml
@@ -17,7 +18,7 @@ def as_operator(api_server: ApiServer, folder: Path) -> Path:
     name, home = ACCOUNT
     admin = api_server.kubectl
     admin.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": home}})
-    admin("apply", "--filename", str(RBAC))
+    admin.within(home)("apply", "--filename", str(RBAC))
     token = admin.within(home)("create", "token", name).strip()
     kubeconfig = yaml.safe_load(api_server.kubeconfig.read_text())
     kubeconfig["users"] = [{"name": "admin", "user": {"token": token}}]
@@ -40,7 +41,7 @@ def test_it_may_not_read_pods_logs_or_delete_anything(
     api_server: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     kubeconfig = as_operator(api_server, tmp_path)
-    asked = api_server.kubectl.within(namespace)
+    asked = replace(api_server.kubectl, kubeconfig=kubeconfig, namespace=namespace)
     for verb, what in (("get", "pods/log"), ("create", "pods/exec"), ("delete", "secrets"), ("get", "nodes")):
-        done = asked.run("--kubeconfig", str(kubeconfig), "auth", "can-i", verb, what)
+        done = asked.run("auth", "can-i", verb, what)
         assert done.stdout.strip() == "no", (verb, what)
