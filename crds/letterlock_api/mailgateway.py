@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from letterlock_api.base import Lenient, Model
 from letterlock_api.conditions import Condition
+from letterlock_api.pods import PodTemplate, Resources
 from letterlock_api.references import KeyReference, Reference
 from letterlock_api.resource import Resource
 from letterlock_api.values import (
@@ -172,13 +173,9 @@ class MailGatewaySpec(Model):
     """Each member's spool volume; cannot change later."""
     image: Annotated[str, StringConstraints(min_length=1, max_length=512)] | None = None
     """Image of the members; the operator's own unless set."""
-    resources: dict[str, Any] = Field(
-        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    resources: Resources = Field(default_factory=dict[str, Any])
     """Resource requests and limits of the members."""
-    pod_template: dict[str, Any] = Field(
-        default_factory=dict, json_schema_extra={"x-kubernetes-preserve-unknown-fields": True}
-    )
+    pod_template: PodTemplate = Field(default_factory=dict[str, Any])
     """Metadata and scheduling of the members' pods."""
 
 

@@ -79,7 +79,7 @@ _TEMPLATE_LABEL: Final = rf"({_CHARACTER}|{_PLACEHOLDER})+"
 _OCTET: Final = "(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])"
 _HEX: Final = "[0-9A-Fa-f]{1,4}"
 _IPV4: Final = rf"{_OCTET}(\.{_OCTET}){{3}}"
-# RFC 4291 section 2.2, forms 1 and 2: eight groups, or fewer around one "::"; of form 3 IPv4-mapped addresses.
+# RFC 4291 section 2.2: eight groups, or fewer around one "::", and IPv4-mapped addresses with dots.
 _IPV6: Final = "|".join(
     (
         f"({_HEX}:){{7}}{_HEX}",

@@ -481,6 +481,16 @@ GATEWAYS: Final = (
         ("spec.delivery.resolvers[0]", "write host:port"),
     ),
     Wrong(
+        "a pod template brings a container",
+        gateway(podTemplate={"spec": {"containers": [{"name": "a"}]}}),
+        ("spec.podTemplate.spec.containers", "unknown field"),
+    ),
+    Wrong(
+        "a resource limit has no unit that exists",
+        gateway(resources={"limits": {"memory": "1GB"}}),
+        ("spec.resources.limits.memory", "write a quantity"),
+    ),
+    Wrong(
         "an alert recipient is no mail address",
         gateway(alerts={"recipients": [{"address": "postmaster"}]}),
         ("spec.alerts.recipients[0].address", "write a mail address"),
@@ -507,7 +517,11 @@ RIGHT: Final[dict[str, Manifest]] = {
         ldap=[{**_LDAP, "bindDN": "cn=mail", "bindPasswordSecretKeyRef": _PASSWORD}],
         management={"https": {"port": 443, "address": "::1", "certificateRef": {"name": "web"}}},
         storage={"size": "10Gi"},
-        resources={"limits": {"memory": "1Gi"}},
+        resources={"requests": {"cpu": 1, "memory": "512Mi"}, "limits": {"cpu": "1500m"}},
+        podTemplate={
+            "metadata": {"annotations": {"example.com/team": "mail"}},
+            "spec": {"nodeSelector": {"disk": "ssd"}, "tolerations": [{"key": "mail", "operator": "Exists"}]},
+        },
     ),
     "a listener needs nothing said": manifest("Listener"),
     "a certificate needs nothing said": manifest("Certificate"),
