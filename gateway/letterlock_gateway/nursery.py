@@ -43,8 +43,9 @@ class Child:
 class Nursery:
     """The supervisor's side. One process, which ends with the supervisor."""
 
-    def __init__(self, control: socket.socket) -> None:
+    def __init__(self, control: socket.socket, pid: int) -> None:
         self._control = control
+        self._pid = pid
         self._children: dict[int, Child] = {}
         self._waiting: dict[int, asyncio.Future[Child]] = {}
         self._count = 0
@@ -56,12 +57,13 @@ class Nursery:
         """Fork the nursery, whose children call `work` with their end of a channel."""
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         gc.freeze()  # what is there now stays, in memory that all processes share: no collection touches it
-        if os.fork() == 0:
+        pid = os.fork()
+        if pid == 0:
             ours.close()
             _serve(theirs, work)
         theirs.close()
         ours.setblocking(False)
-        return cls(ours)
+        return cls(ours, pid)
 
     def attach(self) -> None:
         """Begin to hear of children, on the running loop."""
@@ -82,10 +84,11 @@ class Nursery:
             self._control.send(json.dumps({"kill": child.pid}).encode())
 
     def close(self) -> None:
-        """Let the nursery end."""
+        """Let the nursery end, and wait for it: it has nothing left to do."""
         if not self.lost.is_set():
             asyncio.get_running_loop().remove_reader(self._control.fileno())
         self._control.close()
+        os.waitpid(self._pid, 0)
 
     def _hear(self) -> None:
         try:

@@ -35,6 +35,10 @@ from letterlock_api.state import (
 from tests.harness.certificates import Authority, leaf_of
 
 
+# Names of directories: one count for all mounts, as a test may make a second one in the same place.
+_NUMBERS = count()
+
+
 @dataclass
 class Files:
     """The files beside a snapshot, and the entries that name them."""
@@ -123,7 +127,6 @@ class Mount:
     def __init__(self, directory: Path, always: Mapping[str, bytes] | None = None) -> None:
         self.directory = directory
         self._always = dict(always or {})
-        self._numbers = count()
         directory.mkdir(parents=True, exist_ok=True)
 
     @classmethod
@@ -141,7 +144,7 @@ class Mount:
         """Swap to exactly these files, and those that are always there; the directory before is removed."""
         link = self.directory / "..data"
         before = link.resolve() if link.is_symlink() else None
-        fresh = self.directory / f"..set-{next(self._numbers)}"
+        fresh = self.directory / f"..set-{next(_NUMBERS)}"
         fresh.mkdir()
         everything = self._always | dict(content)
         for name, data in everything.items():
