@@ -488,7 +488,7 @@ GATEWAYS: Final = (
     Wrong(
         "a resource limit has no unit that exists",
         gateway(resources={"limits": {"memory": "1GB"}}),
-        ("spec.resources.limits.memory", "write a quantity"),
+        ("spec.resources.limits", "write a quantity"),
     ),
     Wrong(
         "an alert recipient is no mail address",
