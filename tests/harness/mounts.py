@@ -34,7 +34,6 @@ from letterlock_api.state import (
 )
 from tests.harness.certificates import Authority, leaf_of
 
-
 # Names of directories: one count for all mounts, as a test may make a second one in the same place.
 _NUMBERS = count()
 
