@@ -84,7 +84,7 @@ class Reception:
         return states
 
     async def close(self, grace: float) -> None:
-        """Take no more connections; close the idle ones; the others have `grace` seconds for their message."""
+        """Take no more connections; close the idle ones; others have `grace` seconds for their message."""
         self._closing = True
         for endpoint in list(self._open):
             self._stop_listening(endpoint)
