@@ -340,12 +340,15 @@ class _Inbox:
         return "250 taken"
 
 
-def test_a_changed_policy_makes_deferred_mail_due_at_once(member: Member) -> None:
+@pytest.mark.parametrize("alive", [True, False], ids=["while it runs", "while it does not run"])
+def test_a_changed_policy_makes_deferred_mail_due_at_once(member: Member, alive: bool) -> None:
     taken = nowhere()
     member.mount.publish(taken)
     member.start().wait_ready()
     send(taken.listeners[0].port, 4)
     waiting.until(lambda: member.logged("Delayed:"), what="a deferral")
+    if not alive:
+        assert member.stop() == 0
     inbox = _Inbox()
     sink = Controller(inbox, hostname="127.0.0.1", port=ports.free_port())
     sink.start()
@@ -353,6 +356,8 @@ def test_a_changed_policy_makes_deferred_mail_due_at_once(member: Member) -> Non
         # The first retry would come after 60 s.
         there = destination(routes=[NextHop(host="127.0.0.1", port=sink.port)], tls_mode="No")
         member.mount.publish(taken.model_copy(update={"destinations": [there]}))
+        if not alive:
+            member.start()
         waiting.until(lambda: inbox.count == 4, seconds=20, what="4 messages delivered")
         waiting.until(lambda: member.queue() == 0, what="an empty queue")
     finally:
