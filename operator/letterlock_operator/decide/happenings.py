@@ -1,0 +1,51 @@
+"""Events: what has changed in the conditions, in the same words. A condition that stays as it is makes none."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from letterlock_api.conditions import Condition, Reason, Type
+from letterlock_operator.plan import Event
+
+_WARNINGS: Final = frozenset(
+    {
+        Type.WEAK_KEY,
+        Type.EXPIRING_SOON,
+        Type.ISSUER_NOT_TRUSTED,
+        Type.NAMES_NOT_COVERED,
+        Type.DEMO_CERTIFICATE,
+        Type.OPEN_RELAY,
+        Type.SOURCE_ADDRESS_HIDDEN,
+        Type.TLS_REQUIRED_OF_ALL,
+    }
+)
+# False for a moment after every change: that is no news.
+_PASSING: Final = frozenset(
+    {
+        Reason.PENDING,
+        Reason.NO_MEMBERS,
+        Reason.MEMBERS_BEHIND,
+        Reason.ISSUING,
+        Reason.NOT_READY,
+        Reason.CERTIFICATE_NOT_READY,
+    }
+)
+
+
+def events(kind: str, name: str, before: Iterable[Condition], after: Iterable[Condition]) -> list[Event]:
+    """What to tell of a resource whose conditions went from `before` to `after`."""
+    old = {one.type: one for one in before}
+    found: list[Event] = []
+    for one in after:
+        was = old.get(one.type)
+        if one.type == Type.ISSUING or (
+            was is not None and (was.status, was.reason) == (one.status, one.reason)
+        ):
+            continue
+        if one.type in _WARNINGS:
+            found.append(Event(kind, name, "Warning", one.reason, one.message))
+        elif one.status == "True" and one.type != Type.ACCEPTED:
+            found.append(Event(kind, name, "Normal", one.reason, one.message or f"{one.type} is True"))
+        elif one.status == "False" and one.reason not in _PASSING:
+            found.append(Event(kind, name, "Warning", one.reason, one.message))
+    # One thing that is wrong is often the reason of several conditions.
+    return list({(one.reason, one.message): one for one in found}.values())

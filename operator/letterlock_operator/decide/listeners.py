@@ -1,0 +1,227 @@
+"""Listeners: whether they can be opened, with which certificates, and what to warn of (L1-L7, L9)."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from letterlock_api.conditions import Reason, Type
+from letterlock_api.listener import Listener, ListenerSpec
+from letterlock_api.snapshot import (
+    AccessGroup,
+    ReceptionPolicy,
+    RecipientRule,
+    ServedCertificate,
+    SnapshotListener,
+)
+from letterlock_operator.decide import certificates, domains, policies
+from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
+from letterlock_operator.world import World
+
+_WILDCARDS: Final = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104 - compared, not bound
+_EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A Listener, judged."""
+
+    accepted: Verdict
+    resolved: Verdict
+    warnings: tuple[Verdict, ...] = ()
+    listener: SnapshotListener | None = None
+    """What members shall run; None: nothing."""
+    demo: bool = False
+    """Whether it needs the gateway's demo certificate."""
+    kept: bool = False
+    """Whether a certificate of the previous snapshot is kept for want of a usable one."""
+
+
+def needs_demo(spec: ListenerSpec) -> bool:
+    """Whether the listener runs with the demo certificate (C8, L4)."""
+    return not spec.certificate_refs and _offers_tls(spec, policies.merge(spec))
+
+
+def judge(
+    listener: Listener,
+    world: World,
+    lists: Mapping[str, Authorities],
+    judged: Mapping[str, certificates.Judged],
+    demo: certificates.Judged | None,
+    previous: SnapshotListener | None,
+) -> Judged:
+    """One listener. `previous`: what the snapshot in place has for it."""
+    spec = listener.spec
+    merged = policies.merge(spec)
+    rows = policies.groups(spec)
+    for finding in (
+        _port_conflict(listener, world),
+        _unknown_policy(spec),
+        _open_relay(spec, merged, rows),
+        _not_supported(spec),
+        _missing_lists(merged, lists),
+    ):
+        if finding is not None:
+            # The last good state keeps running (L9).
+            return Judged(accepted(finding), false(Type.RESOLVED_REFS, finding), listener=previous)
+    served, resolved, kept = _certificates(spec, judged, demo, previous)
+    warnings = _warnings(spec, merged, rows)
+    tls = _offers_tls(spec, merged)
+    if tls and not served:
+        return Judged(accepted(None), resolved, warnings, previous, demo=needs_demo(spec))
+    made = SnapshotListener(
+        name=listener.name,
+        type=spec.type,
+        protocol=spec.protocol,
+        address="" if (spec.address or "") in _WILDCARDS else spec.address or "",
+        port=spec.port,
+        certificates=served if tls else [],
+        default_domain=spec.default_domain.lower() if spec.default_domain else None,
+        domain_map={domains.normalised(one.from_): domains.normalised(one.to) for one in spec.domain_map},
+        max_concurrency=spec.max_concurrency,
+        tcp_queue=spec.tcp_queue,
+        policies=merged,
+        groups=rows,
+        recipients=[
+            RecipientRule(match=list(one.match), accept=one.action == "Accept", text=one.text or "")
+            for one in spec.recipients
+        ],
+        proxy_from=list(spec.proxy_protocol.from_) if spec.proxy_protocol else [],
+    )
+    return Judged(accepted(None), resolved, warnings, made, demo=needs_demo(spec), kept=kept)
+
+
+def _offers_tls(spec: ListenerSpec, merged: list[ReceptionPolicy]) -> bool:
+    return spec.protocol == "SMTPS" or any(one.tls_mode != "No" for one in merged)
+
+
+def _port_conflict(listener: Listener, world: World) -> Finding | None:
+    """Two listeners of one gateway on one port: the older keeps it."""
+    mine = listener.spec
+    for other in world.listeners.values():
+        theirs = other.spec
+        if other.name == listener.name or theirs.gateway_ref != mine.gateway_ref or theirs.port != mine.port:
+            continue
+        one, two = mine.address or "", theirs.address or ""
+        same = one in _WILDCARDS or two in _WILDCARDS or one == two
+        if same and _age(other) < _age(listener):
+            return (
+                Reason.PORT_CONFLICT,
+                f"port {mine.port} belongs to Listener {other.name}, which is older: use another",
+            )
+    return None
+
+
+def _age(one: Listener) -> tuple[datetime, str]:
+    return one.metadata.creation_timestamp or _EARLY, one.name
+
+
+def _unknown_policy(spec: ListenerSpec) -> Finding | None:
+    known = {one.name for one in spec.mail_flow_policies}
+    for row in spec.sender_groups:
+        if row.policy not in known:
+            there = ", ".join(sorted(known)) or "none"
+            return (
+                Reason.UNKNOWN_POLICY,
+                f"sender group {row.name} uses policy {row.policy}; there is {there}",
+            )
+    return None
+
+
+def _open_relay(spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
+    return _relay_for_all(merged, rows) if spec.type == "Public" else None
+
+
+def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
+    by_name = {one.name: one for one in merged}
+    for row in rows:
+        policy = by_name[row.policy]
+        by_certificate = (
+            policy.client_certificate == "Required"
+            and policy.tls_mode == "Required"
+            and (policy.client_ca_lists or policy.client_names or policy.client_fingerprints)
+        )
+        everybody = any(one.upper() == policies.ALL or one in ("0.0.0.0/0", "::/0") for one in row.senders)
+        if policy.behavior == "Relay" and everybody and not by_certificate:
+            return (
+                Reason.OPEN_RELAY,
+                f"sender group {row.name} lets everybody relay: list its senders, or require certificates by name",
+            )
+    return None
+
+
+def _not_supported(spec: ListenerSpec) -> Finding | None:
+    if spec.accept_query is not None:
+        return Reason.NOT_SUPPORTED, "acceptQuery is not available in this version: leave it out"
+    if spec.proxy_protocol is not None:
+        return Reason.NOT_SUPPORTED, "proxyProtocol is not available in this version: leave it out"
+    return None
+
+
+def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authorities]) -> Finding | None:
+    for policy in merged:
+        for name in policy.client_ca_lists:
+            if name not in lists or lists[name].trust is None:
+                return (
+                    Reason.CA_LIST_NOT_FOUND,
+                    f"CAList {name} is not there, or switched off: client certificates need it",
+                )
+    return None
+
+
+def _certificates(
+    spec: ListenerSpec,
+    judged: Mapping[str, certificates.Judged],
+    demo: certificates.Judged | None,
+    previous: SnapshotListener | None,
+) -> tuple[list[ServedCertificate], Verdict, bool]:
+    """What to serve, in order. For one that is missing or not ready the last good one stays (C10)."""
+    if not spec.certificate_refs:
+        if not needs_demo(spec):
+            return [], true(Type.RESOLVED_REFS, Reason.RESOLVED_REFS), False
+        served = demo.served("", demo=True) if demo is not None else None
+        if served is None:
+            waiting = (Reason.CERTIFICATE_NOT_READY, "the demo certificate is being made")
+            return [], false(Type.RESOLVED_REFS, waiting), False
+        return [served], true(Type.RESOLVED_REFS, Reason.RESOLVED_REFS), False
+    before = {one.name: one for one in previous.certificates} if previous is not None else {}
+    result: list[ServedCertificate] = []
+    finding: Finding | None = None
+    kept = False
+    for reference in spec.certificate_refs:
+        found = judged.get(reference.name)
+        served = found.served(reference.name) if found is not None and found.accepted.holds else None
+        if found is None:
+            text = f"there is no Certificate {reference.name}: create it, or take it out of certificateRefs"
+            finding = finding or (Reason.CERTIFICATE_NOT_FOUND, text)
+        elif served is None or not found.ready.holds:
+            text = f"Certificate {reference.name} is not ready: {found.ready.message or found.ready.reason}"
+            finding = finding or (Reason.CERTIFICATE_NOT_READY, text)
+        if served is None and reference.name in before:
+            served, kept = before[reference.name], True
+        if served is not None:
+            result.append(served)
+    resolved = (
+        false(Type.RESOLVED_REFS, finding) if finding else true(Type.RESOLVED_REFS, Reason.RESOLVED_REFS)
+    )
+    # The default certificate cannot be another one than was asked for: clients would see the wrong name.
+    complete = result and (result[0].name == spec.certificate_refs[0].name)
+    return (result if complete else []), resolved, kept
+
+
+def _warnings(
+    spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]
+) -> tuple[Verdict, ...]:
+    found: list[Verdict] = []
+    if needs_demo(spec):
+        text = "it serves the demo certificate, which nobody can verify: set certificateRefs"
+        found.append(true(Type.DEMO_CERTIFICATE, Reason.DEMO_CERTIFICATE, text))
+    relay = _relay_for_all(merged, rows)
+    if relay is not None:
+        found.append(true(Type.OPEN_RELAY, *relay))
+    open_to = policies.reachable(merged, rows)
+    if spec.type == "Public" and open_to and all(one.tls_mode == "Required" for one in open_to.values()):
+        text = "a public listener that requires TLS of everybody loses mail of those who have none (RFC 3207 section 4)"
+        found.append(true(Type.TLS_REQUIRED_OF_ALL, Reason.TLS_REQUIRED_OF_ALL, text))
+    return tuple(found)

@@ -1,0 +1,259 @@
+"""Derived Kubernetes objects of a gateway, as manifests: StatefulSet, Services and what belongs to them. Pure.
+
+The pod template never changes with configuration, for that would restart the members: one projected volume declares
+every source from the start, all of them optional, and Services use numeric target ports. `act.mounts` writes them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from letterlock_api.listener import Listener
+from letterlock_api.mailgateway import MailGateway
+from letterlock_api.state import HEALTH_PORT, STATE_PORT
+from letterlock_operator import names
+from letterlock_operator.plan import Plan
+from letterlock_operator.world import World
+
+type Manifest = dict[str, Any]
+
+LOW_PORT_OFFSET: Final = 10000
+_PRIVILEGED: Final = 1024
+_USER: Final = 65532  # "nonroot" of distroless images
+# Members accept for 10 s after SIGTERM and then finish their sessions.
+_GRACE_SECONDS: Final = 60
+_MOUNT: Final = "/etc/letterlock"
+_SPOOL: Final = "/var/spool/letterlock"
+
+
+def objects(world: World, plan: Plan, image: str) -> list[Manifest]:
+    """All derived objects of the namespace's gateways. `image`: for gateways that name none."""
+    found: list[Manifest] = []
+    for name, gateway in sorted(world.gateways.items()):
+        mine = [one for _, one in sorted(world.listeners.items()) if one.spec.gateway_ref.name == name]
+        opened = plan.mounts[name].snapshot.listeners if name in plan.mounts else []
+        running = {one.name for one in opened}
+        found += _of_gateway(gateway, gateway.spec.image or image)
+        found += [_listener_service(gateway, one) for one in mine if one.name in running]
+    return found
+
+
+def target_port(port: int) -> int:
+    """The port that a pod binds for a listener's port: a pod may not bind those below 1024."""
+    return port + LOW_PORT_OFFSET if port < _PRIVILEGED else port
+
+
+def _of_gateway(gateway: MailGateway, image: str) -> list[Manifest]:
+    result = [_service_account(gateway), _members_service(gateway), _network_policy(gateway)]
+    result.append(_disruption_budget(gateway))
+    if image:
+        result.append(_stateful_set(gateway, image))
+    return result
+
+
+def _manifest(api: str, kind: str, name: str, gateway: MailGateway, **parts: object) -> Manifest:
+    return {
+        "apiVersion": api,
+        "kind": kind,
+        "metadata": {
+            "name": name,
+            "namespace": gateway.metadata.namespace,
+            "labels": dict(names.labels(gateway.name)),
+            "ownerReferences": [
+                {
+                    "apiVersion": gateway.api_version,
+                    "kind": "MailGateway",
+                    "name": gateway.name,
+                    "uid": gateway.metadata.uid,
+                    "controller": True,
+                    "blockOwnerDeletion": False,
+                }
+            ],
+        },
+        **parts,
+    }
+
+
+def _service_account(gateway: MailGateway) -> Manifest:
+    """An account that may do nothing: members have no credentials for the API."""
+    return _manifest(
+        "v1", "ServiceAccount", f"{gateway.name}-member", gateway, automountServiceAccountToken=False
+    )
+
+
+def _members_service(gateway: MailGateway) -> Manifest:
+    return _manifest(
+        "v1",
+        "Service",
+        f"{gateway.name}-members",
+        gateway,
+        spec={
+            "clusterIP": "None",
+            "publishNotReadyAddresses": True,
+            "selector": dict(names.labels(gateway.name)),
+            "ports": [{"name": "state", "port": STATE_PORT, "targetPort": STATE_PORT, "protocol": "TCP"}],
+        },
+    )
+
+
+def _listener_service(gateway: MailGateway, listener: Listener) -> Manifest:
+    wanted = listener.spec.service
+    spec: Manifest = {
+        "type": wanted.type,
+        "selector": dict(names.labels(gateway.name)),
+        "ports": [
+            {
+                "name": "smtp",
+                "port": listener.spec.port,
+                "targetPort": target_port(listener.spec.port),
+                "protocol": "TCP",
+            }
+        ],
+    }
+    if wanted.type != "ClusterIP":
+        # Local keeps the clients' addresses, which host access rests on.
+        spec["externalTrafficPolicy"] = wanted.external_traffic_policy or "Local"
+    made = _manifest("v1", "Service", f"letterlock-{listener.name}", gateway, spec=spec)
+    if wanted.annotations:
+        made["metadata"]["annotations"] = dict(wanted.annotations)
+    return made
+
+
+def _network_policy(gateway: MailGateway) -> Manifest:
+    """Mail, state and health may come in from anywhere; what goes out is mail, to anywhere."""
+    return _manifest(
+        "networking.k8s.io/v1",
+        "NetworkPolicy",
+        f"{gateway.name}-members",
+        gateway,
+        spec={
+            "podSelector": {"matchLabels": dict(names.labels(gateway.name))},
+            "policyTypes": ["Ingress"],
+            "ingress": [dict[str, Any]()],
+        },
+    )
+
+
+def _disruption_budget(gateway: MailGateway) -> Manifest:
+    return _manifest(
+        "policy/v1",
+        "PodDisruptionBudget",
+        f"{gateway.name}-members",
+        gateway,
+        spec={"maxUnavailable": 1, "selector": {"matchLabels": dict(names.labels(gateway.name))}},
+    )
+
+
+def _stateful_set(gateway: MailGateway, image: str) -> Manifest:
+    labels = dict(names.labels(gateway.name))
+    template: Mapping[str, Any] = gateway.spec.pod_template
+    metadata: Mapping[str, Any] = template.get("metadata") or {}
+    scheduling: Mapping[str, Any] = template.get("spec") or {}
+    pod_metadata: Manifest = {"labels": {**(metadata.get("labels") or {}), **labels}}
+    if metadata.get("annotations"):
+        pod_metadata["annotations"] = metadata["annotations"]
+    claim: Manifest = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": gateway.spec.storage.size}},
+    }
+    if gateway.spec.storage.storage_class_name:
+        claim["storageClassName"] = gateway.spec.storage.storage_class_name
+    return _manifest(
+        "apps/v1",
+        "StatefulSet",
+        gateway.name,
+        gateway,
+        spec={
+            "replicas": gateway.spec.replicas,
+            "serviceName": f"{gateway.name}-members",
+            "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": pod_metadata,
+                "spec": {**_scheduling(scheduling), **_pod(gateway, image)},
+            },
+            "volumeClaimTemplates": [{"metadata": {"name": "spool"}, "spec": claim}],
+        },
+    )
+
+
+def _scheduling(given: Mapping[str, Any]) -> Manifest:
+    """Of the template only scheduling counts: the rest is ours."""
+    allowed = ("nodeSelector", "tolerations", "affinity", "topologySpreadConstraints", "priorityClassName")
+    return {key: given[key] for key in allowed if key in given}
+
+
+def _pod(gateway: MailGateway, image: str) -> Manifest:
+    return {
+        "serviceAccountName": f"{gateway.name}-member",
+        "automountServiceAccountToken": False,
+        "enableServiceLinks": False,
+        "terminationGracePeriodSeconds": _GRACE_SECONDS,
+        "securityContext": {
+            "runAsNonRoot": True,
+            "runAsUser": _USER,
+            "runAsGroup": _USER,
+            "fsGroup": _USER,
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "containers": [_container(gateway, image)],
+        "volumes": [
+            {"name": "configuration", "projected": {"defaultMode": 0o440, "sources": _sources(gateway.name)}}
+        ],
+    }
+
+
+def _container(gateway: MailGateway, image: str) -> Manifest:
+    return {
+        "name": "gateway",
+        "image": image,
+        "args": [
+            "gateway",
+            "--mount",
+            _MOUNT,
+            "--spool",
+            _SPOOL,
+            "--member",
+            "$(POD_NAME)",
+            "--low-port-offset",
+            str(LOW_PORT_OFFSET),
+        ],
+        "env": [
+            {
+                "name": "POD_NAME",
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+            }
+        ],
+        **({"resources": gateway.spec.resources} if gateway.spec.resources else {}),
+        "securityContext": {
+            "allowPrivilegeEscalation": False,
+            "readOnlyRootFilesystem": True,
+            "capabilities": {"drop": ["ALL"]},
+        },
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": HEALTH_PORT, "scheme": "HTTP"},
+            "periodSeconds": 2,
+        },
+        "livenessProbe": {
+            "httpGet": {"path": "/healthz", "port": HEALTH_PORT, "scheme": "HTTP"},
+            "periodSeconds": 10,
+            "failureThreshold": 6,
+        },
+        "volumeMounts": [
+            {"name": "configuration", "mountPath": _MOUNT, "readOnly": True},
+            {"name": "spool", "mountPath": _SPOOL},
+        ],
+    }
+
+
+def _sources(gateway: str) -> Sequence[Manifest]:
+    found: list[Manifest] = [{"configMap": {"name": names.snapshot_config_map(gateway), "optional": True}}]
+    found += [
+        {"configMap": {"name": names.ca_shard(gateway, number), "optional": True}}
+        for number in range(names.CA_SHARDS)
+    ]
+    found += [
+        {"secret": {"name": names.key_shard(gateway, number), "optional": True}}
+        for number in range(names.KEY_SHARDS)
+    ]
+    found.append({"secret": {"name": names.member_secret(gateway), "optional": True}})
+    return found

@@ -1,0 +1,95 @@
+"""Programmed: what the running members say, never only what was decided.
+
+True only when every Ready member reports the resource's current digest (K3), and there is at least one.
+"""
+
+from collections.abc import Sequence
+
+from letterlock_api.conditions import Reason, Type
+from letterlock_operator.decide.verdicts import Finding, Verdict, false, true
+from letterlock_operator.world import Member
+
+
+def programmed(
+    key: str, digest: str | None, judged: Verdict, members: Sequence[Member], snapshot: str | None
+) -> Verdict:
+    """Whether every Ready member runs `digest` of resource `key` (`Kind/name`).
+
+    `judged`: the resource's Accepted (or Ready) verdict; `digest` None: it is not in the snapshot.
+    `snapshot`: hash of the wanted snapshot, None where none could be made.
+    """
+    if not judged.holds:
+        return false(Type.PROGRAMMED, (judged.reason, judged.message))
+    if digest is None:
+        return false(Type.PROGRAMMED, (Reason.PENDING, "it is not part of the gateway's configuration yet"))
+    for finding in (
+        _nobody(members),
+        _unreachable(members),
+        _refused(members, snapshot),
+        _behind(key, digest, members),
+    ):
+        if finding is not None:
+            return false(Type.PROGRAMMED, finding)
+    return true(Type.PROGRAMMED, Reason.PROGRAMMED, _all_of(members))
+
+
+def listening(name: str, verdict: Verdict, members: Sequence[Member]) -> Verdict:
+    """`verdict` (Programmed) of a listener, unless a Ready member does not listen."""
+    if not verdict.holds:
+        return verdict
+    for member in _ready(members):
+        states = member.state.listeners if member.state else []
+        mine = next((one for one in states if one.name == name), None)
+        if mine is None or not mine.listening:
+            problem = (mine.problem if mine else None) or "it does not say why"
+            return false(Type.PROGRAMMED, (Reason.BIND_FAILED, f"{member.name} does not listen: {problem}"))
+    return verdict
+
+
+def _ready(members: Sequence[Member]) -> list[Member]:
+    return [one for one in members if one.ready]
+
+
+def _nobody(members: Sequence[Member]) -> Finding | None:
+    if _ready(members):
+        return None
+    what = "no member is ready" if members else "the gateway has no members yet"
+    return Reason.NO_MEMBERS, f"{what}: look at its pods"
+
+
+def _unreachable(members: Sequence[Member]) -> Finding | None:
+    silent = [one for one in _ready(members) if one.state is None]
+    if not silent:
+        return None
+    return (
+        Reason.MEMBER_UNREACHABLE,
+        f"{silent[0].name} does not answer: {silent[0].problem or 'no reason known'}",
+    )
+
+
+def _refused(members: Sequence[Member], snapshot: str | None) -> Finding | None:
+    for one in _ready(members):
+        if one.state and snapshot and one.state.refused == snapshot:
+            return (
+                Reason.SNAPSHOT_REFUSED,
+                f"{one.name} keeps its last good configuration: {one.state.refused_reason}",
+            )
+    return None
+
+
+def _behind(key: str, digest: str, members: Sequence[Member]) -> Finding | None:
+    behind = [one.name for one in _ready(members) if one.state and one.state.digests.get(key) != digest]
+    if not behind:
+        return None
+    if len(behind) == len(_ready(members)):
+        return Reason.PENDING, f"waiting for {_listed(behind)} to take it"
+    return Reason.MEMBERS_BEHIND, f"not yet taken by {_listed(behind)}"
+
+
+def _all_of(members: Sequence[Member]) -> str:
+    count = len(_ready(members))
+    return "the one member runs it" if count == 1 else f"all {count} members run it"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

@@ -1,0 +1,227 @@
+"""The snapshot of one gateway, out of everything that was judged, with the files that it names."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+
+from letterlock_api.base import parse_duration
+from letterlock_api.conditions import Reason
+from letterlock_api.mailgateway import MailGateway
+from letterlock_api.snapshot import (
+    SNAPSHOT_FILE,
+    Destination,
+    RetrySchedule,
+    ServedCertificate,
+    Snapshot,
+    SnapshotDelivery,
+    SnapshotListener,
+    content_hash,
+    decode,
+)
+from letterlock_operator import names
+from letterlock_operator.decide import authorities, certificates, destinations, listeners
+from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.verdicts import Finding
+from letterlock_operator.plan import Mount
+from letterlock_operator.world import Keep, World
+
+# An object ends at 1 MiB, and the rest of a ConfigMap needs some of it.
+MAX_SNAPSHOT = 1000 * 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All that was judged for one gateway."""
+
+    gateway: MailGateway
+    snapshot: Snapshot
+    mount: Mount | None
+    """None: it cannot be mounted; `finding` says why."""
+    finding: Finding | None
+    demo: certificates.Judged | None
+    listeners: Mapping[str, listeners.Judged]
+    destinations: Mapping[str, destinations.Judged]
+
+    def expiry(self, file: str) -> datetime | None:
+        """End of validity of the certificate in `file`; None: it is not mounted."""
+        pem = self.mount.tls_files.get(file) if self.mount is not None else None
+        return None if pem is None else x509.load_pem_x509_certificate(pem).not_valid_after_utc
+
+
+def previous(world: World, gateway: str) -> Snapshot | None:
+    """The snapshot in place; None: there is none that can be read."""
+    found = world.config_maps.get(names.snapshot_config_map(gateway))
+    if not isinstance(found, Keep) or not found.ours or SNAPSHOT_FILE not in found.data:
+        return None
+    try:
+        return decode(found.data[SNAPSHOT_FILE])
+    except ValueError:
+        return None
+
+
+def build(
+    world: World,
+    gateway: MailGateway,
+    lists: Mapping[str, Authorities],
+    judged: Mapping[str, certificates.Judged],
+    now: datetime,
+) -> Outcome:
+    """The outcome for `gateway`."""
+    before = previous(world, gateway.name)
+    old = {one.name: one for one in before.listeners} if before else {}
+    mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
+    demo = None
+    if any(listeners.needs_demo(one.spec) for one in mine.values()):
+        demo = certificates.demo(world, gateway.name, now)
+    heard = {
+        name: listeners.judge(one, world, lists, judged, demo, old.get(name))
+        for name, one in sorted(mine.items())
+    }
+    opened = [one.listener for one in heard.values() if one.listener is not None]
+    opened += _invalid_listeners(world, old)
+    controls, entries = destinations.judge_all(world, gateway.name, lists)
+    entries = _with_invalid(world, before, entries)
+    delivery, finding = _delivery(gateway, judged, before)
+    trust = {
+        name: one.trust
+        for name, one in sorted(lists.items())
+        if one.trust is not None and _serves(world, name, gateway)
+    }
+    base = Snapshot(
+        gateway=gateway.name,
+        namespace=world.namespace,
+        hostname=gateway.spec.hostname,
+        postmaster=gateway.spec.postmaster,
+        max_hops=gateway.spec.max_hops,
+        listeners=opened,
+        destinations=entries,
+        delivery=delivery,
+        trust=trust,
+    )
+    needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
+    base = base.model_copy(update={"files": sorted(set(needed))})
+    snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
+    made = {**_all_files(list(judged.values()), demo), **_files_in_place(world, gateway.name)}
+    tls_files = {name: made[name] for name in snapshot.files if name.startswith("tls-") and name in made}
+    ca_files = authorities.ca_files(lists, frozenset(trust))
+    missing = set(snapshot.files) - set(tls_files) - set(ca_files)
+    problem: Finding | None = None
+    if missing:
+        problem = (Reason.PENDING, f"file {min(missing)} of the last good configuration is gone")
+    elif len(snapshot.encode()) > MAX_SNAPSHOT:
+        problem = (
+            Reason.TOO_LARGE,
+            "the configuration is larger than an object can be: use a second MailGateway",
+        )
+    mount = None if problem else Mount(snapshot, tls_files, ca_files)
+    return Outcome(gateway, snapshot, mount, problem or finding, demo, heard, controls)
+
+
+def _serves(world: World, name: str, gateway: MailGateway) -> bool:
+    reference = world.ca_lists[name].spec.gateway_ref
+    return reference is None or reference.name == gateway.name
+
+
+def _invalid_listeners(world: World, old: Mapping[str, SnapshotListener]) -> list[SnapshotListener]:
+    """What a listener was before its manifest became invalid: the last good state keeps running (L9)."""
+    return [old[one.name] for one in world.invalid if one.kind == "Listener" and one.name in old]
+
+
+def _with_invalid(world: World, before: Snapshot | None, entries: list[Destination]) -> list[Destination]:
+    """The entries, and those of invalid DestinationControls as they were: no domain falls to a weaker policy."""
+    invalid = {one.name for one in world.invalid if one.kind == "DestinationControl"}
+    old = [one for one in (before.destinations if before else []) if one.resource in invalid]
+    taken = {domain for one in entries if one.resource for domain in one.domains}
+    kept: list[Destination] = []
+    for one in old:
+        rest = [domain for domain in one.domains if domain not in taken]
+        if rest:
+            kept.append(one.model_copy(update={"domains": rest}))
+    default_kept = any("*" in one.domains for one in kept)
+    return [one for one in entries if one.resource or not default_kept] + kept
+
+
+def _delivery(
+    gateway: MailGateway, judged: Mapping[str, certificates.Judged], before: Snapshot | None
+) -> tuple[SnapshotDelivery, Finding | None]:
+    spec = gateway.spec.delivery
+    certificate: ServedCertificate | None = None
+    finding: Finding | None = None
+    if spec.certificate_ref is not None:
+        name = spec.certificate_ref.name
+        found = judged.get(name)
+        certificate = found.served(name) if found is not None and found.accepted.holds else None
+        if certificate is None:
+            old = before.delivery.certificate if before else None
+            certificate = old if old is not None and old.name == name else None
+            reason = Reason.CERTIFICATE_NOT_FOUND if found is None else Reason.CERTIFICATE_NOT_READY
+            finding = (reason, f"spec.delivery.certificateRef: Certificate {name} is not there or not ready")
+    retry = spec.retry
+    return (
+        SnapshotDelivery(
+            certificate=certificate,
+            tls_alert=spec.tls_alert == "Enabled",
+            retry=RetrySchedule(
+                initial=parse_duration(retry.initial).total_seconds(),
+                max=parse_duration(retry.max).total_seconds(),
+                give_up_after=parse_duration(retry.give_up_after).total_seconds(),
+                attempts=retry.attempts,
+            ),
+            bounce_from=spec.bounce.from_,
+            delay_notice=parse_duration(spec.bounce.delay_notice).total_seconds(),
+            bounce_max_size=spec.bounce.max_size,
+            resolvers=list(spec.resolvers),
+            address_family=spec.address_family,
+        ),
+        finding,
+    )
+
+
+def _served(snapshot: Snapshot) -> list[ServedCertificate]:
+    found = [one for listener in snapshot.listeners for one in listener.certificates]
+    return [*found, snapshot.delivery.certificate] if snapshot.delivery.certificate else found
+
+
+def _files(one: ServedCertificate) -> list[str]:
+    return [one.file] if one.file else list(one.files.values())
+
+
+def _all_files(judged: Sequence[certificates.Judged], demo: certificates.Judged | None) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    for one in [*judged, *([demo] if demo else [])]:
+        found |= one.files()
+    return found
+
+
+def _files_in_place(world: World, gateway: str) -> dict[str, bytes]:
+    """Key files of the snapshot in place: what listeners keep when their certificate is gone."""
+    found: dict[str, bytes] = {}
+    for number in range(names.KEY_SHARDS):
+        secret = world.secrets.get(names.key_shard(gateway, number))
+        if isinstance(secret, Keep) and secret.ours:
+            found |= dict(secret.data)
+    return found
+
+
+def _digests(
+    base: Snapshot,
+    lists: Mapping[str, Authorities],
+    judged: Mapping[str, certificates.Judged],
+    controls: Mapping[str, destinations.Judged],
+) -> dict[str, str]:
+    found = {f"Listener/{one.name}": content_hash(one.model_dump_json().encode()) for one in base.listeners}
+    found |= {f"DestinationControl/{name}": destinations.digest(one, lists) for name, one in controls.items()}
+    found |= {
+        f"CAList/{name}": content_hash(one.model_dump_json().encode()) for name, one in base.trust.items()
+    }
+    found |= {f"CAList/{name}": "off" for name, one in lists.items() if one.trust is None and one.ready.holds}
+    found |= {
+        f"Certificate/{name}": content_hash("\n".join(sorted(one.files())).encode())
+        for name, one in judged.items()
+        if one.chains
+    }
+    rest = base.model_copy(update={"listeners": [], "destinations": [], "trust": {}, "files": []})
+    found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())
+    return found

@@ -1,0 +1,248 @@
+"""The whole status of each kind, out of what was judged."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from letterlock_api.calist import CAList, CAListStatus
+from letterlock_api.certificate import Certificate, CertificateMember, CertificateStatus
+from letterlock_api.conditions import Reason, Type
+from letterlock_api.destinationcontrol import DestinationControl, DestinationControlStatus
+from letterlock_api.listener import Listener, ListenerMember, ListenerStatus
+from letterlock_api.mailgateway import GatewayMember, MailGatewayStatus
+from letterlock_operator import names
+from letterlock_operator.decide import (
+    authorities,
+    certificates,
+    destinations,
+    domains,
+    listeners,
+    outcomes,
+    policies,
+)
+from letterlock_operator.decide.programmed import listening, programmed
+from letterlock_operator.decide.snapshots import Outcome
+from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, stamped, true
+from letterlock_operator.world import Member
+
+
+def certificate(
+    resource: Certificate,
+    judged: certificates.Judged,
+    users: Sequence[str],
+    outcome: Outcome | None,
+    members: Sequence[Member],
+    now: datetime,
+) -> CertificateStatus:
+    """Status of a Certificate."""
+    key = f"Certificate/{resource.name}"
+    verdicts = [judged.accepted, judged.ready, _issuing(judged)]
+    verdicts.append(_programmed(key, judged.ready, outcome, members))
+    verdicts += judged.warnings
+    status = CertificateStatus(
+        observed_generation=resource.metadata.generation,
+        level=judged.level,
+        used_by=list(users),
+        renewal_time=judged.renewal,
+        request=judged.requests.get(""),
+        conditions=stamped(verdicts, resource.metadata.generation, now),
+    )
+    if judged.level == "Machine" and judged.chains:
+        status = status.model_copy(update={"members": _certificate_members(judged)})
+    chain = judged.chains.get("") or next(iter(judged.chains.values()), None)
+    if chain is None:
+        return status
+    algorithm, size = chain.key
+    leaf = chain.leaf
+    return status.model_copy(
+        update={
+            "subject": leaf.subject.rfc4514_string(),
+            "issuer": leaf.issuer.rfc4514_string(),
+            "common_name": chain.common_name,
+            "serial_number": f"{leaf.serial_number:x}",
+            "fingerprint": chain.fingerprint,
+            "not_before": leaf.not_valid_before_utc,
+            "not_after": leaf.not_valid_after_utc,
+            "expires": f"{leaf.not_valid_after_utc:%Y-%m-%d}",
+            "dns_names": chain.names,
+            "key_algorithm": algorithm,
+            "key_size": size,
+            "self_signed": chain.self_signed,
+            "intermediates": [one.subject.rfc4514_string() for one in chain.intermediates],
+        }
+    )
+
+
+def _certificate_members(judged: certificates.Judged) -> list[CertificateMember]:
+    return [
+        CertificateMember(
+            name=member,
+            fingerprint=chain.fingerprint,
+            not_after=chain.leaf.not_valid_after_utc,
+            request=judged.requests.get(member, ""),
+        )
+        for member, chain in sorted(judged.chains.items())
+    ]
+
+
+def _issuing(judged: certificates.Judged) -> Verdict:
+    if judged.issues:
+        return true(Type.ISSUING, Reason.ISSUING, "key and certificate are being made")
+    return false(
+        Type.ISSUING, (Reason.ISSUED, "") if judged.chains else (judged.ready.reason, judged.ready.message)
+    )
+
+
+def listener(
+    resource: Listener,
+    judged: listeners.Judged,
+    outcome: Outcome | None,
+    members: Sequence[Member],
+    now: datetime,
+) -> ListenerStatus:
+    """Status of a Listener."""
+    verdict = judged.accepted
+    if verdict.holds and not judged.resolved.holds:
+        # It serves the last good certificate at best, and that is not what the resource says.
+        verdict = judged.resolved
+    running = listening(
+        resource.name, _programmed(f"Listener/{resource.name}", verdict, outcome, members), members
+    )
+    verdicts = [judged.accepted, judged.resolved, running, *judged.warnings]
+    merged, rows = policies.merge(resource.spec), policies.groups(resource.spec)
+    known = judged.accepted.reason != Reason.UNKNOWN_POLICY
+    served = judged.listener.certificates[0] if judged.listener and judged.listener.certificates else None
+    mapped = [f"{one.from_}→{one.to}" for one in resource.spec.domain_map]
+    return ListenerStatus(
+        observed_generation=resource.metadata.generation,
+        tls=policies.summary(policies.reachable(merged, rows)) if known else None,
+        certificate=("(demo)" if served.demo else served.name) if served else None,
+        certificate_not_after=_served_until(judged, outcome),
+        domain_map_summary=domains.summary(mapped) if mapped else None,
+        members=[_listener_member(resource.name, one) for one in members if one.state is not None],
+        conditions=stamped(verdicts, resource.metadata.generation, now),
+    )
+
+
+def _served_until(judged: listeners.Judged, outcome: Outcome | None) -> datetime | None:
+    served = judged.listener.certificates[0] if judged.listener and judged.listener.certificates else None
+    if served is None or outcome is None or outcome.mount is None or served.file is None:
+        return None
+    return outcome.expiry(served.file)
+
+
+def _listener_member(name: str, member: Member) -> ListenerMember:
+    states = member.state.listeners if member.state else []
+    mine = next((one for one in states if one.name == name), None)
+    if mine is None:
+        return ListenerMember(name=member.name, listening=False)
+    return ListenerMember(name=member.name, listening=mine.listening, problem=mine.problem)
+
+
+def destination(
+    resource: DestinationControl,
+    judged: destinations.Judged,
+    outcome: Outcome | None,
+    members: Sequence[Member],
+    now: datetime,
+) -> DestinationControlStatus:
+    """Status of a DestinationControl."""
+    last, failing, delivering = outcomes.outcome(resource.name, resource.status, members, now)
+    key = f"DestinationControl/{resource.name}"
+    verdicts = [judged.accepted, _programmed(key, judged.accepted, outcome, members), delivering]
+    modes = sorted({one.tls_mode for one in judged.destinations})
+    return DestinationControlStatus(
+        observed_generation=resource.metadata.generation,
+        domain_summary=domains.summary(list(resource.spec.domains)),
+        tls_mode=", ".join(modes) or resource.spec.tls.mode,
+        last_tls=last,
+        failing=failing,
+        conditions=stamped(verdicts, resource.metadata.generation, now),
+    )
+
+
+def ca_list(
+    resource: CAList, judged: authorities.Authorities, programmed_: Verdict, now: datetime
+) -> CAListStatus:
+    """Status of a CAList."""
+    return CAListStatus(
+        observed_generation=resource.metadata.generation,
+        count=judged.count,
+        pinned=judged.pinned,
+        rejected=list(judged.rejected),
+        expiring_next=judged.expiring_next,
+        conditions=stamped([judged.accepted, judged.ready, programmed_], resource.metadata.generation, now),
+    )
+
+
+def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailGatewayStatus:
+    """Status of a MailGateway."""
+    resource = outcome.gateway
+    wanted = resource.spec.replicas
+    ready = sum(one.ready for one in members)
+    judged = accepted(outcome.finding)
+    snapshot = outcome.snapshot.hash()
+    whole = ready == wanted and wanted > 0
+    readiness = (
+        true(Type.READY, Reason.READY, f"{ready} of {wanted} members are ready")
+        if whole
+        else false(Type.READY, (Reason.NOT_READY, f"{ready} of {wanted} members are ready"))
+    )
+    verdicts = [judged, _programmed(f"MailGateway/{resource.name}", judged, outcome, members), readiness]
+    selector = ",".join(f"{key}={value}" for key, value in sorted(names.labels(resource.name).items()))
+    return MailGatewayStatus(
+        observed_generation=resource.metadata.generation,
+        replicas=len(members),
+        ready_replicas=ready,
+        ready=f"{ready}/{wanted}",
+        selector=selector,
+        snapshot=snapshot,
+        members=[_gateway_member(one) for one in members],
+        conditions=stamped(verdicts, resource.metadata.generation, now),
+    )
+
+
+def _gateway_member(member: Member) -> GatewayMember:
+    if member.state is None:
+        return GatewayMember(name=member.name, problems=[member.problem] if member.problem else [])
+    state = member.state
+    refused = [f"refused snapshot {state.refused}: {state.refused_reason}"] if state.refused else []
+    return GatewayMember(
+        name=member.name, snapshot=state.snapshot, queue=state.queue, problems=[*refused, *state.problems]
+    )
+
+
+def missing_gateway(name: str) -> Finding:
+    """What is said of everything that points to a gateway that is not there."""
+    return (
+        Reason.GATEWAY_NOT_FOUND,
+        f"there is no MailGateway {name} in this namespace: create it, or set gatewayRef",
+    )
+
+
+def _programmed(key: str, judged: Verdict, outcome: Outcome | None, members: Sequence[Member]) -> Verdict:
+    if outcome is None or not judged.holds:
+        return false(Type.PROGRAMMED, (judged.reason, judged.message))
+    if outcome.mount is None and outcome.finding is not None:
+        return false(Type.PROGRAMMED, outcome.finding)
+    digest = outcome.snapshot.digests.get(key)
+    return programmed(key, digest, judged, members, outcome.snapshot.hash())
+
+
+def ca_programmed(
+    key: str,
+    judged: authorities.Authorities,
+    found: Mapping[str, Outcome],
+    members: Mapping[str, Sequence[Member]],
+) -> Verdict:
+    """Programmed of a CA list, over all gateways that it serves: the first that does not run it speaks."""
+    verdict = judged.accepted if not judged.accepted.holds else judged.ready
+    if not verdict.holds:
+        return false(Type.PROGRAMMED, (verdict.reason, verdict.message))
+    if not found:
+        return false(
+            Type.PROGRAMMED, (Reason.GATEWAY_NOT_FOUND, "there is no MailGateway for it in this namespace")
+        )
+    results = [
+        _programmed(key, verdict, outcome, members.get(name, ())) for name, outcome in sorted(found.items())
+    ]
+    return next((one for one in results if not one.holds), results[0])

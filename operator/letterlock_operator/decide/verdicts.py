@@ -1,0 +1,50 @@
+"""What rules give: a verdict is a status with its reason and message, until it becomes a condition."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from letterlock_api.conditions import Condition, Reason, Status, Type, condition
+
+# What a rule finds wrong; a rule that finds nothing gives None.
+type Finding = tuple[Reason, str]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One condition, not yet stamped."""
+
+    type: Type
+    status: Status
+    reason: Reason
+    message: str
+
+    @property
+    def holds(self) -> bool:
+        """Whether it is True."""
+        return self.status == "True"
+
+
+def true(kind: Type, reason: Reason, message: str = "") -> Verdict:
+    """It is so."""
+    return Verdict(kind, "True", reason, message)
+
+
+def false(kind: Type, finding: Finding) -> Verdict:
+    """It is not so, because of `finding`."""
+    return Verdict(kind, "False", finding[0], finding[1])
+
+
+def unknown(kind: Type, finding: Finding) -> Verdict:
+    """It could not be told, because of `finding`."""
+    return Verdict(kind, "Unknown", finding[0], finding[1])
+
+
+def accepted(finding: Finding | None) -> Verdict:
+    """Accepted, unless something was found."""
+    return true(Type.ACCEPTED, Reason.ACCEPTED) if finding is None else false(Type.ACCEPTED, finding)
+
+
+def stamped(verdicts: Iterable[Verdict], generation: int | None, now: datetime) -> list[Condition]:
+    """The verdicts as conditions; act keeps the transition times of those that have not changed."""
+    return [condition(one.type, one.status, one.reason, one.message, generation, now) for one in verdicts]

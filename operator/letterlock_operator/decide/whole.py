@@ -1,0 +1,165 @@
+"""The one decision: what shall be, out of what is. Called by the operator and by `letterlock up`."""
+
+from collections.abc import Mapping
+from datetime import datetime
+
+from letterlock_api.calist import SYSTEM_LIST
+from letterlock_api.conditions import Condition, Reason, Type, condition
+from letterlock_api.kinds import KINDS
+from letterlock_api.mailgateway import MailGateway
+from letterlock_operator import names
+from letterlock_operator.decide import (
+    authorities,
+    certificates,
+    destinations,
+    happenings,
+    listeners,
+    snapshots,
+    statuses,
+)
+from letterlock_operator.decide.snapshots import Outcome
+from letterlock_operator.decide.verdicts import accepted, false
+from letterlock_operator.plan import AnyStatus, Ensure, Event, IssueInternal, Plan
+from letterlock_operator.world import World
+
+type Statuses = dict[tuple[str, str], AnyStatus]
+
+
+def decide(world: World, now: datetime) -> Plan:
+    """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
+    lists = authorities.judge_all(world, now)
+    judged = certificates.judge_all(world, now)
+    outcomes = {
+        name: _outcome(world, gateway, lists, judged, now) for name, gateway in sorted(world.gateways.items())
+    }
+    issues = [issue for one in judged.values() for issue in one.issues]
+    issues += [issue for one in outcomes.values() if one.demo is not None for issue in one.demo.issues]
+    found = _statuses(world, lists, judged, outcomes, now)
+    renewals = [one.renewal for one in judged.values() if one.renewal is not None]
+    return Plan(
+        mounts={name: one.mount for name, one in outcomes.items() if one.mount is not None},
+        issues=tuple(issues),
+        internal=tuple(order for name in outcomes if (order := _internal(world, name)) is not None),
+        ensures=_ensures(world),
+        statuses=found,
+        events=tuple(_events(world, found)),
+        wake=min(renewals, default=None),
+    )
+
+
+def _outcome(
+    world: World,
+    gateway: MailGateway,
+    lists: Mapping[str, authorities.Authorities],
+    judged: Mapping[str, certificates.Judged],
+    now: datetime,
+) -> Outcome:
+    mine = {
+        name: one
+        for name, one in judged.items()
+        if world.certificates[name].spec.gateway_ref.name == gateway.name
+    }
+    serving = {
+        name: one
+        for name, one in lists.items()
+        if (reference := world.ca_lists[name].spec.gateway_ref) is None or reference.name == gateway.name
+    }
+    return snapshots.build(world, gateway, serving, mine, now)
+
+
+def _internal(world: World, gateway: str) -> IssueInternal | None:
+    """The internal CA is made once; a Secret that cannot be read, or is not ours, is left alone."""
+    secret = names.internal_secret(gateway)
+    return IssueInternal(gateway, secret) if secret not in world.secrets else None
+
+
+def _ensures(world: World) -> tuple[Ensure, ...]:
+    if not world.gateways or SYSTEM_LIST in world.ca_lists:
+        return ()
+    if any(one.kind == "CAList" and one.name == SYSTEM_LIST for one in world.invalid):
+        return ()
+    return (Ensure("CAList", SYSTEM_LIST, {"type": "System"}),)
+
+
+def _statuses(
+    world: World,
+    lists: Mapping[str, authorities.Authorities],
+    judged: Mapping[str, certificates.Judged],
+    outcomes: Mapping[str, Outcome],
+    now: datetime,
+) -> Statuses:
+    found: Statuses = {}
+    for name, outcome in outcomes.items():
+        found["MailGateway", name] = statuses.gateway(outcome, world.members.get(name, ()), now)
+    for name, one in world.certificates.items():
+        gateway = one.spec.gateway_ref.name
+        users = certificates.users(name, world)
+        members = world.members.get(gateway, ())
+        found["Certificate", name] = statuses.certificate(
+            one, judged[name], users, outcomes.get(gateway), members, now
+        )
+    for name, one in world.ca_lists.items():
+        reference = one.spec.gateway_ref
+        serving = {
+            key: value for key, value in outcomes.items() if reference is None or reference.name == key
+        }
+        verdict = statuses.ca_programmed(f"CAList/{name}", lists[name], serving, world.members)
+        found["CAList", name] = statuses.ca_list(one, lists[name], verdict, now)
+    for name, one in world.listeners.items():
+        gateway = one.spec.gateway_ref.name
+        outcome = outcomes.get(gateway)
+        if outcome is None:
+            finding = statuses.missing_gateway(gateway)
+            nothing = listeners.Judged(accepted(finding), false(Type.RESOLVED_REFS, finding))
+            found["Listener", name] = statuses.listener(one, nothing, None, (), now)
+            continue
+        heard = outcome.listeners[name]
+        found["Listener", name] = statuses.listener(one, heard, outcome, world.members.get(gateway, ()), now)
+    for name, one in world.destinations.items():
+        gateway = one.spec.gateway_ref.name
+        outcome = outcomes.get(gateway)
+        control = (
+            destinations.Judged(accepted(statuses.missing_gateway(gateway)), ())
+            if outcome is None
+            else outcome.destinations[name]
+        )
+        found["DestinationControl", name] = statuses.destination(
+            one, control, outcome, world.members.get(gateway, ()), now
+        )
+    for one in world.invalid:
+        found[one.kind, one.name] = _invalid(one.kind, one.problem, one.generation, now)
+    return found
+
+
+def _invalid(kind: str, problem: str, generation: int | None, now: datetime) -> AnyStatus:
+    """A resource that does not fit the models: said in its status, and the last good state keeps running."""
+    text = f"{problem}: correct it; until then what was good before keeps running"
+    conditions = [
+        condition(one, "False", Reason.INVALID, text, generation, now)
+        for one in (Type.ACCEPTED, Type.PROGRAMMED)
+    ]
+    model = type(KINDS[kind].model_construct().status)
+    return model(observed_generation=generation, conditions=conditions)
+
+
+def _events(world: World, found: Statuses) -> list[Event]:
+    result: list[Event] = []
+    # What an invalid resource's status said before cannot be read: its condition speaks, not a stream of Events.
+    silent = {(one.kind, one.name) for one in world.invalid}
+    for (kind, name), status in found.items():
+        if (kind, name) in silent:
+            continue
+        result += happenings.events(kind, name, _conditions(world, kind, name), status.conditions)
+    return result
+
+
+def _conditions(world: World, kind: str, name: str) -> list[Condition]:
+    tables = {
+        "MailGateway": world.gateways,
+        "Certificate": world.certificates,
+        "Listener": world.listeners,
+        "DestinationControl": world.destinations,
+        "CAList": world.ca_lists,
+    }
+    resource = tables[kind].get(name)
+    return list(resource.status.conditions) if resource is not None else []
