@@ -122,7 +122,7 @@ def merged(present: list[Condition], judged: list[Condition]) -> list[Condition]
     return kept
 
 
-def condition(  # noqa: PLR0917 - the fields of a condition, in its own order
+def condition(
     kind: Type, status: Status, reason: str, message: str, generation: int | None, now: datetime
 ) -> Condition:
     """A condition that was judged at `now` for a resource of this `generation`."""
