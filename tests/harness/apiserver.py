@@ -266,10 +266,12 @@ def _start_controller_manager(binaries: Path, data: Path, ends: contextlib.ExitS
 
 def _install_crds(server: ApiServer) -> None:
     files = [*sorted(CRDS.glob("*.yaml")), FOREIGN_CRD]
-    server.kubectl("apply", "--server-side", *(f"--filename={file}" for file in files))
-    server.kubectl(
-        "wait",
-        "--for=condition=Established",
-        "--timeout=30s",
-        *(f"--filename={file}" for file in files),
-    )
+    named = [f"--filename={file}" for file in files]
+    server.kubectl("apply", "--server-side", *named)
+    server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *named)
+    # Established says that the names are ours; for a moment more, lists are answered with 429 (kubectl tries again).
+    for name in server.kubectl("get", "--output=jsonpath={.items[*].metadata.name}", *named).split():
+        until(
+            lambda name=name: server.kubectl.run("get", name, "--all-namespaces").returncode == 0,
+            what=f"a list of {name}",
+        )
