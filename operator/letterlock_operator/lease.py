@@ -1,7 +1,7 @@
 """Which of several operators acts: a Lease of our own. The others watch and wait. Started by `main`.
 
-Clocks of different machines are never compared: a Lease is over once it has stood unchanged for its
-duration on the reader's own clock. What a holder still does after losing it is harmless: resourceVersions guard the keys.
+Clocks of different machines are never compared: a Lease is over once it has stood unchanged for its duration
+on the reader's own clock. What a holder does after losing it is harmless: resourceVersions guard the keys.
 """
 
 import asyncio

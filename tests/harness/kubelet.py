@@ -35,6 +35,7 @@ from letterlock_api.state import HEALTH_PORT, STATE_PORT
 
 _LOOK_EVERY: Final = 0.1  # seconds; a real kubelet reacts to a changed pod within about 0.13 s
 _STOP_WITHIN: Final = 15.0
+_RESTART_AFTER: Final = 1.0
 # Options that say where things are in a pod; here they are elsewhere.
 _REPLACED: Final = frozenset(
     {
@@ -61,7 +62,9 @@ class Pod:
     process: subprocess.Popen[bytes] | None = None
     annotations: Mapping[str, str] = field(default_factory=dict[str, str])
     refreshed: float = 0.0
-    reported: tuple[bool, str] | None = None
+    started: float = 0.0
+    starts: int = 0
+    reported: tuple[bool, int] | None = None
     """What of its status was written last."""
 
     @property
@@ -187,11 +190,17 @@ class Kubelet:
                         self._remove(item)
                     continue
                 if name not in self._pods:
-                    self._pods[name] = Pod(
-                        name, item["metadata"]["uid"], self.address(name), self._folder / name
-                    )
+                    # A pod that another one of us ran before keeps its address, as the API server asks.
+                    before = (item.get("status") or {}).get("podIP")
+                    if before:
+                        self._addresses.setdefault(name, before)
+                    address = self.address(name)
+                    self._pods[name] = Pod(name, item["metadata"]["uid"], address, self._folder / name)
                     shutil.rmtree(self._pods[name].mount, ignore_errors=True)
-                self._keep(self._pods[name], item)
+                try:
+                    self._keep(self._pods[name], item)
+                except (ApiException, OSError) as error:
+                    self.problems.append(f"{name}: {error}")
 
     def _keep(self, pod: Pod, item: dict[str, Any]) -> None:
         """Refresh its mount where it is time, keep its process running, and say how it is."""
@@ -200,11 +209,15 @@ class Kubelet:
         if annotations != pod.annotations or now - pod.refreshed > self._refresh or not pod.mount.exists():
             pod.annotations, pod.refreshed = annotations, now
             project(self._files(item), pod.mount)
-        if pod.process is None or pod.process.poll() is not None:
+        ended = pod.process is None or pod.process.poll() is not None
+        # One that cannot even start is not tried ten times a second.
+        if ended and now - pod.started > _RESTART_AFTER:
+            pod.started = now
             self._start(pod, item)
-        self._report(pod)
+        self._report(pod, item)
 
     def _start(self, pod: Pod, item: dict[str, Any]) -> None:
+        pod.starts += 1
         pod.spool.mkdir(parents=True, exist_ok=True)
         container: dict[str, Any] = item["spec"]["containers"][0]
         given = list(cast("list[str]", container.get("args") or []))
@@ -234,9 +247,9 @@ class Kubelet:
             os.killpg(pod.process.pid, signal.SIGKILL)
         pod.process.wait()
 
-    def _report(self, pod: Pod) -> None:
+    def _report(self, pod: Pod, item: dict[str, Any]) -> None:
         ready = _answers(f"http://{pod.address}:{HEALTH_PORT}/readyz")
-        if pod.reported == (ready, pod.address):
+        if pod.reported == (ready, pod.starts):
             return
         moment = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         word = "True" if ready else "False"
@@ -249,11 +262,22 @@ class Kubelet:
                 {"type": kind, "status": word, "lastTransitionTime": moment}
                 for kind in ("Ready", "ContainersReady")
             ],
+            "containerStatuses": [
+                {
+                    "name": container["name"],
+                    "image": container["image"],
+                    "imageID": "",
+                    "ready": ready,
+                    "restartCount": max(pod.starts - 1, 0),
+                    "state": {"running": {"startedAt": moment}},
+                }
+                for container in item["spec"]["containers"]
+            ],
         }
         self._core.patch_namespaced_pod_status(
             pod.name, self._namespace, {"metadata": {"uid": pod.uid}, "status": status}
         )
-        pod.reported = (ready, pod.address)
+        pod.reported = (ready, pod.starts)
 
     def _remove(self, item: dict[str, Any]) -> None:
         """A deleted pod is gone once its kubelet says that nothing of it runs any more."""
