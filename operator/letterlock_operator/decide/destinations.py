@@ -136,8 +136,6 @@ def _resolved(
     )
     limits = [one.limits for one in chain]
     rate = next((one.recipients for one in limits if one.recipients), None)
-    minimums = [one.tls.min_version for one in chain if one.tls.min_version is not None]
-    built_in: TLSVersion = "TLSv1.2" if mode in _VERIFIED_MODES else "TLSv1"
     return Destination(
         resource=name,
         domains=[],
@@ -146,7 +144,7 @@ def _resolved(
         names=sorted({_name(one) for one in explicit}),
         ca_lists=sorted(ca_lists),
         restricts_ca_lists=bool(references) or held,
-        min_version=minimums[0] if minimums else built_in,
+        min_version=_min_version(chain, mode),
         ciphers=next((one.tls.ciphers for one in chain if one.tls.ciphers), None),
         routes=[
             NextHop(host=_name(one.host), port=one.port, priority=one.priority, implicit_tls=one.implicit_tls)
@@ -159,6 +157,14 @@ def _resolved(
         recipients_count=rate.count if rate else None,
         recipients_period=parse_duration(rate.period).total_seconds() if rate else 3600.0,
     )
+
+
+def _min_version(chain: Sequence[DestinationControlSpec], mode: str) -> TLSVersion:
+    """What the chain says, else TLS 1.2 where certificates are verified, and anything where they are not."""
+    for one in chain:
+        if one.tls.min_version is not None:
+            return one.tls.min_version
+    return "TLSv1.2" if mode in _VERIFIED_MODES else "TLSv1"
 
 
 def _name(name: str) -> str:

@@ -136,7 +136,9 @@ def _open_relay(spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[Ac
 def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
     by_name = {one.name: one for one in merged}
     for row in rows:
-        policy = by_name[row.policy]
+        policy = by_name.get(row.policy)
+        if policy is None:
+            continue  # said by _unknown_policy
         by_certificate = (
             policy.client_certificate == "Required"
             and policy.tls_mode == "Required"

@@ -17,6 +17,8 @@ from letterlock_operator.world import World
 type Manifest = dict[str, Any]
 
 LOW_PORT_OFFSET: Final = 10000
+# Where neither the gateway nor the operator's environment names one; the chart always does.
+DEFAULT_IMAGE: Final = "letterlock:latest"
 _PRIVILEGED: Final = 1024
 _USER: Final = 65532  # "nonroot" of distroless images
 # Members accept for 10 s after SIGTERM and then finish their sessions.
@@ -43,11 +45,13 @@ def target_port(port: int) -> int:
 
 
 def _of_gateway(gateway: MailGateway, image: str) -> list[Manifest]:
-    result = [_service_account(gateway), _members_service(gateway), _network_policy(gateway)]
-    result.append(_disruption_budget(gateway))
-    if image:
-        result.append(_stateful_set(gateway, image))
-    return result
+    return [
+        _service_account(gateway),
+        _members_service(gateway),
+        _network_policy(gateway),
+        _disruption_budget(gateway),
+        _stateful_set(gateway, image or DEFAULT_IMAGE),
+    ]
 
 
 def _manifest(api: str, kind: str, name: str, gateway: MailGateway, **parts: object) -> Manifest:

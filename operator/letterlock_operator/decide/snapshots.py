@@ -37,6 +37,8 @@ class Outcome:
 
     gateway: MailGateway
     snapshot: Snapshot
+    hash: str
+    """Of the snapshot; computed once, for encoding 10,000 destinations takes long."""
     mount: Mount | None
     """None: it cannot be mounted; `finding` says why."""
     finding: Finding | None
@@ -107,16 +109,17 @@ def build(
     tls_files = {name: made[name] for name in snapshot.files if name.startswith("tls-") and name in made}
     ca_files = authorities.ca_files(lists, frozenset(trust))
     missing = set(snapshot.files) - set(tls_files) - set(ca_files)
+    encoded = snapshot.encode()
     problem: Finding | None = None
     if missing:
         problem = (Reason.PENDING, f"file {min(missing)} of the last good configuration is gone")
-    elif len(snapshot.encode()) > MAX_SNAPSHOT:
+    elif len(encoded) > MAX_SNAPSHOT:
         problem = (
             Reason.TOO_LARGE,
             "the configuration is larger than an object can be: use a second MailGateway",
         )
     mount = None if problem else Mount(snapshot, tls_files, ca_files)
-    return Outcome(gateway, snapshot, mount, problem or finding, demo, heard, controls)
+    return Outcome(gateway, snapshot, content_hash(encoded), mount, problem or finding, demo, heard, controls)
 
 
 def _serves(world: World, name: str, gateway: MailGateway) -> bool:

@@ -180,7 +180,7 @@ def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailG
     wanted = resource.spec.replicas
     ready = sum(one.ready for one in members)
     judged = accepted(outcome.finding)
-    snapshot = outcome.snapshot.hash()
+    snapshot = outcome.hash
     whole = ready == wanted and wanted > 0
     readiness = (
         true(Type.READY, Reason.READY, f"{ready} of {wanted} members are ready")
@@ -225,7 +225,7 @@ def _programmed(key: str, judged: Verdict, outcome: Outcome | None, members: Seq
     if outcome.mount is None and outcome.finding is not None:
         return false(Type.PROGRAMMED, outcome.finding)
     digest = outcome.snapshot.digests.get(key)
-    return programmed(key, digest, judged, members, outcome.snapshot.hash())
+    return programmed(key, digest, judged, members, outcome.hash)
 
 
 def ca_programmed(

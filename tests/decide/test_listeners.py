@@ -1,0 +1,197 @@
+"""Decisions about Listeners: never an open relay by omission, the last good state keeps running, warnings are loud."""
+
+from itertools import product
+from typing import Any
+
+import pytest
+
+from letterlock_api.snapshot import SnapshotListener
+from letterlock_operator import names
+from letterlock_operator.decide import decide, policies
+from letterlock_operator.world import InvalidResource, Keep
+from tests.decide.builders import NOW, certificate, gateway, listener, settled, verdict, world
+
+TLS: dict[str, Any] = {"defaultPolicy": {"tls": {"mode": "Preferred"}}}
+
+
+def opened(plan: Any, name: str = "public") -> SnapshotListener:
+    found = {one.name: one for one in plan.mounts["default"].snapshot.listeners}
+    return found[name]
+
+
+@pytest.mark.parametrize(
+    ("kind", "groups", "behavior"),
+    list(product(["Public", "Private"], [[], ["10.0.0.0/8"]], [None, "Accept", "Reject"])),
+)
+def test_nobody_relays_by_omission(kind: str, groups: list[str], behavior: str | None):
+    spec: dict[str, Any] = {"type": kind}
+    if groups:
+        spec["mailFlowPolicies"] = [{"name": "inside"}]
+        spec["senderGroups"] = [{"name": "inside", "senders": groups, "policy": "inside"}]
+    if behavior:
+        spec["defaultPolicy"] = {"behavior": behavior}
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    made = opened(plan)
+    last = made.groups[-1]
+    assert last.senders == ["ALL"], "every client must match a row"
+    by_name = {one.name: one for one in made.policies}
+    assert by_name[last.policy].behavior != "Relay"
+    relaying = [row for row in made.groups if by_name[row.policy].behavior == "Relay"]
+    assert all(kind == "Private" and row.senders == ["10.0.0.0/8"] for row in relaying)
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        pytest.param({"defaultPolicy": {"behavior": "Relay"}}, id="the default policy relays"),
+        pytest.param(
+            {
+                "mailFlowPolicies": [{"name": "out", "behavior": "Relay"}],
+                "senderGroups": [{"name": "all", "senders": ["ALL"], "policy": "out"}],
+            },
+            id="a group of all relays",
+        ),
+        pytest.param(
+            {
+                "mailFlowPolicies": [{"name": "out", "behavior": "Relay"}],
+                "senderGroups": [{"name": "net", "senders": ["0.0.0.0/0"], "policy": "out"}],
+            },
+            id="the whole Internet written as a network",
+        ),
+        pytest.param(
+            {
+                "mailFlowPolicies": [
+                    {
+                        "name": "out",
+                        "behavior": "Relay",
+                        "tls": {"mode": "Required", "clientCertificate": "Required"},
+                    }
+                ],
+                "senderGroups": [{"name": "all", "senders": ["ALL"], "policy": "out"}],
+            },
+            id="by any client certificate of the web",
+        ),
+    ],
+)
+def test_relaying_for_everybody_is_refused_on_public_listeners(spec: dict[str, Any]):
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    assert verdict(plan, "Listener", "public", "Accepted") == ("False", "OpenRelay")
+    assert plan.mounts["default"].snapshot.listeners == []
+
+
+def test_a_private_listener_that_relays_for_everybody_is_warned_of():
+    spec: dict[str, Any] = {
+        "type": "Private",
+        "mailFlowPolicies": [{"name": "out"}],
+        "senderGroups": [{"name": "all", "senders": ["ALL"], "policy": "out"}],
+    }
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    assert verdict(plan, "Listener", "public", "Accepted")[0] == "True"
+    assert verdict(plan, "Listener", "public", "OpenRelay") == ("True", "OpenRelay")
+
+
+def test_policies_fall_back_field_by_field():
+    spec = listener(
+        defaultPolicy={
+            "tls": {"mode": "Required", "minVersion": "TLSv1.3"},
+            "maxMessageSize": "1Mi",
+            "banner": "hi",
+        },
+        mailFlowPolicies=[{"name": "one", "tls": {"mode": "Preferred"}, "maxRecipientsPerMessage": 7}],
+    ).spec
+    one = next(policy for policy in policies.merge(spec) if policy.name == "one")
+    assert (one.tls_mode, one.min_version, one.max_message_size, one.banner) == (
+        "Preferred",
+        "TLSv1.3",
+        1 << 20,
+        "hi",
+    )
+    assert (one.max_recipients_per_message, one.max_messages_per_connection, one.behavior) == (
+        7,
+        100,
+        "Accept",
+    )
+
+
+def test_tls_is_off_by_default_on_both_types():
+    for kind in ("Public", "Private"):
+        plan = decide(world(gateway(), listener(type=kind)), NOW)
+        assert plan.issues == (), "no certificate is needed"
+        assert {one.tls_mode for one in opened(plan).policies} == {"No"}
+
+
+def test_without_a_certificate_the_demo_one_is_made_and_said_aloud():
+    first = decide(world(gateway(), listener(**TLS)), NOW)
+    assert [one.secret for one in first.issues] == ["letterlock-demo-default"]
+    assert verdict(first, "Listener", "public", "ResolvedRefs") == ("False", "CertificateNotReady")
+    _, plan = settled(gateway(), listener(**TLS))
+    (served,) = opened(plan).certificates
+    assert served.demo
+    assert verdict(plan, "Listener", "public", "DemoCertificate")[0] == "True"
+    assert plan.statuses["Listener", "public"].model_dump()["certificate"] == "(demo)"
+    assert ("Warning", "DemoCertificate") in {(one.type, one.reason) for one in plan.events}
+
+
+def test_two_listeners_on_one_port_the_older_keeps_it():
+    old, new = listener("old", age=9), listener("new", age=1, address="127.0.0.1")
+    plan = decide(world(gateway(), old, new), NOW)
+    assert verdict(plan, "Listener", "new", "Accepted") == ("False", "PortConflict")
+    assert [one.name for one in plan.mounts["default"].snapshot.listeners] == ["old"]
+
+
+def test_two_addresses_may_share_a_port():
+    plan = decide(
+        world(gateway(), listener("a", address="127.0.0.1"), listener("b", address="127.0.0.2")), NOW
+    )
+    assert len(plan.mounts["default"].snapshot.listeners) == 2
+
+
+def test_an_unknown_policy_is_named():
+    spec: dict[str, Any] = {"senderGroups": [{"name": "g", "senders": ["ALL"], "policy": "gone"}]}
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    assert verdict(plan, "Listener", "public", "Accepted") == ("False", "UnknownPolicy")
+
+
+def test_tls_required_of_all_is_a_warning_on_public_listeners_only():
+    required: dict[str, Any] = {"defaultPolicy": {"tls": {"mode": "Required"}}}
+    _, plan = settled(
+        gateway(), listener(**required), listener("inside", type="Private", port=2526, **required)
+    )
+    assert verdict(plan, "Listener", "public", "TLSRequiredOfAll")[0] == "True"
+    inside = {one.type for one in plan.statuses["Listener", "inside"].conditions}
+    assert "TLSRequiredOfAll" not in inside
+
+
+def mounted(plan: Any) -> dict[str, Any]:
+    """What is in place after the plan was carried out."""
+    mount = plan.mounts["default"]
+    snapshot = Keep(
+        names.snapshot_config_map("default"), {"snapshot.json": mount.snapshot.encode()}, ours=True
+    )
+    keys = Keep(names.key_shard("default", 0), dict(mount.tls_files), ours=True)
+    return {"config_maps": {snapshot.name: snapshot}, "keys": keys}
+
+
+def test_a_deleted_certificate_is_served_on_and_named():
+    resource = listener(certificateRefs=[{"name": "mx"}], **TLS)
+    _, good = settled(gateway(), certificate(), resource)
+    place = mounted(good)
+    plan = decide(
+        world(
+            gateway(), resource, config_maps=place["config_maps"], secrets={place["keys"].name: place["keys"]}
+        ),
+        NOW,
+    )
+    assert verdict(plan, "Listener", "public", "ResolvedRefs") == ("False", "CertificateNotFound")
+    assert verdict(plan, "Listener", "public", "Programmed") == ("False", "CertificateNotFound")
+    assert opened(plan).certificates == opened(good).certificates
+    assert plan.mounts["default"].tls_files == good.mounts["default"].tls_files
+
+
+def test_a_listener_whose_manifest_became_invalid_keeps_what_it_had():
+    _, good = settled(gateway(), listener())
+    place = mounted(good)
+    wrong = InvalidResource("Listener", "public", 4, "spec.port: too big")
+    plan = decide(world(gateway(), invalid=(wrong,), config_maps=place["config_maps"]), NOW)
+    assert opened(plan) == opened(good)
+    assert verdict(plan, "Listener", "public", "Accepted") == ("False", "Invalid")

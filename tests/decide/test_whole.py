@@ -1,0 +1,240 @@
+"""The decision as a whole: the same world gives the same plan, and Programmed rests on what members say."""
+
+import random
+from datetime import timedelta
+from functools import cache
+from typing import Any
+
+import pytest
+
+from letterlock_api.destinationcontrol import FailingDomain, LastTLS
+from letterlock_api.state import DestinationState, ListenerState
+from letterlock_operator.decide import decide
+from letterlock_operator.decide.objects import objects
+from letterlock_operator.world import Keep, Member, Unreadable
+from tests.decide.builders import (
+    NOW,
+    ca_list,
+    ca_pem,
+    certificate,
+    condition,
+    destination,
+    gateway,
+    listener,
+    running,
+    settled,
+    verdict,
+    world,
+)
+
+PARTS: list[Any] = [
+    gateway(),
+    certificate(),
+    listener(certificateRefs=[{"name": "mx"}], defaultPolicy={"tls": {"mode": "Preferred"}}),
+    destination("partner", "partner.example", tls={"mode": "RequiredVerify"}),
+    ca_list("own", certificates=ca_pem()),
+]
+OURS = [
+    ("MailGateway", "default"),
+    ("Certificate", "mx"),
+    ("Listener", "public"),
+    ("CAList", "own"),
+    ("DestinationControl", "partner"),
+]
+
+
+@cache
+def place() -> Any:
+    """The world and the plan once all keys are made; made once, for keys are random."""
+    return settled(*PARTS)
+
+
+def with_members(*members: Member) -> Any:
+    before, _ = place()
+    return decide(world(*PARTS, secrets=before.secrets, members={"default": members}), NOW)
+
+
+def wanted() -> Any:
+    return place()[1]
+
+
+def test_the_same_world_in_any_order_gives_the_same_bytes():
+    before, plan = place()
+    for seed in range(5):
+        shuffled = list(PARTS)
+        random.Random(seed).shuffle(shuffled)
+        again = decide(world(*shuffled, secrets=before.secrets), NOW)
+        assert again.mounts["default"].snapshot.encode() == plan.mounts["default"].snapshot.encode()
+
+
+def test_everything_is_programmed_when_every_ready_member_runs_it():
+    plan = wanted()
+    after = with_members(running(plan, "default-0"), running(plan, "default-1"))
+    for kind, name in OURS:
+        assert verdict(after, kind, name, "Programmed") == ("True", "Programmed"), (kind, name)
+
+
+@pytest.mark.parametrize(
+    ("second", "reason"),
+    [
+        pytest.param({"state": {"digests": {}}}, "MembersBehind", id="one member is behind"),
+        pytest.param({"silent": True}, "MemberUnreachable", id="one member does not answer"),
+        pytest.param({"refused": True}, "SnapshotRefused", id="one member refused the snapshot"),
+        pytest.param({"deaf": True}, "BindFailed", id="one member cannot bind the port"),
+    ],
+)
+def test_one_member_is_enough_to_make_it_untrue(second: dict[str, Any], reason: str):
+    plan = wanted()
+    if "silent" in second:
+        other = Member("default-1", ready=True, state=None, problem="connection refused")
+    elif "refused" in second:
+        other = running(plan, "default-1", refused=plan.mounts["default"].snapshot.hash(), digests={})
+    elif "deaf" in second:
+        other = running(
+            plan, "default-1", listeners=[ListenerState(name="public", listening=False, problem="in use")]
+        )
+    else:
+        other = running(plan, "default-1", **second["state"])
+    after = with_members(running(plan, "default-0"), other)
+    assert verdict(after, "Listener", "public", "Programmed") == ("False", reason)
+    assert "default-1" in condition(after, "Listener", "public", "Programmed").message
+
+
+def test_a_member_that_is_not_ready_does_not_count_and_none_at_all_is_not_enough():
+    plan = wanted()
+    sleeping = Member("default-1", ready=False, state=None)
+    assert verdict(with_members(running(plan), sleeping), "Listener", "public", "Programmed")[0] == "True"
+    assert verdict(with_members(sleeping), "Listener", "public", "Programmed") == ("False", "NoMembers")
+
+
+def test_a_changed_certificate_makes_its_listener_not_programmed_until_it_is_served():
+    before, plan = place()
+    other = certificate(dnsNames=["mx.example.com", "mail.example.com"])
+    changed = [other if one.kind == "Certificate" else one for one in PARTS]
+    order = decide(world(*changed, secrets=before.secrets), NOW).issues[0]
+    from letterlock_operator import issuing
+
+    fresh = Keep(order.secret, issuing.issue(order, None, NOW), ours=True, resource_version="2")
+    after = decide(
+        world(
+            *changed, secrets={**before.secrets, order.secret: fresh}, members={"default": (running(plan),)}
+        ),
+        NOW,
+    )
+    assert verdict(after, "Listener", "public", "Programmed") == ("False", "Pending")
+    assert verdict(after, "DestinationControl", "partner", "Programmed") == ("True", "Programmed")
+
+
+def failing(domain: str, reason: str) -> DestinationState:
+    last = LastTLS(time=NOW, member="default-0", domain=domain, result=reason, reason="asked for x, shown y")
+    return DestinationState(
+        resource="partner", last_tls=last, failing=[FailingDomain(domain=domain, reason=reason, since=NOW)]
+    )
+
+
+@pytest.mark.parametrize("reason", ["NotTrusted", "NameMismatch", "TLSNotOffered", "Expired", "Unreachable"])
+def test_delivering_is_false_while_a_domain_fails_with_the_members_reason(reason: str):
+    plan = wanted()
+    after = with_members(running(plan, destinations=[failing("partner.example", reason)]))
+    assert verdict(after, "DestinationControl", "partner", "Delivering") == ("False", reason)
+    assert "asked for x" in condition(after, "DestinationControl", "partner", "Delivering").message
+
+
+def test_delivering_is_unknown_without_traffic_and_true_after_a_delivery():
+    plan = wanted()
+    assert verdict(with_members(running(plan)), "DestinationControl", "partner", "Delivering") == (
+        "Unknown",
+        "NoTraffic",
+    )
+    last = LastTLS(
+        time=NOW,
+        member="default-0",
+        domain="partner.example",
+        host="mx.partner.example",
+        result="Delivered",
+        protocol="TLSv1.3",
+        verified=True,
+        matched_name="partner.example",
+    )
+    after = with_members(running(plan, destinations=[DestinationState(resource="partner", last_tls=last)]))
+    assert verdict(after, "DestinationControl", "partner", "Delivering") == ("True", "Delivered")
+
+
+def test_a_last_result_that_says_the_same_is_written_at_most_every_five_minutes():
+    plan = wanted()
+    before, _ = place()
+
+    def last(minutes: float) -> LastTLS:
+        return LastTLS(
+            time=NOW + timedelta(minutes=minutes),
+            member="default-0",
+            domain="partner.example",
+            result="Delivered",
+        )
+
+    def status_after(minutes: float) -> Any:
+        control = next(one for one in PARTS if one.kind == "DestinationControl")
+        present = control.model_copy(
+            update={"status": control.status.model_copy(update={"last_tls": last(0)})}
+        )
+        parts = [present if one.kind == "DestinationControl" else one for one in PARTS]
+        state = [DestinationState(resource="partner", last_tls=last(minutes))]
+        member = running(plan, destinations=state)
+        moment = NOW + timedelta(minutes=minutes)
+        after = decide(world(*parts, secrets=before.secrets, members={"default": (member,)}), moment)
+        return after.statuses["DestinationControl", "partner"]
+
+    assert status_after(1).last_tls == last(0)
+    assert status_after(6).last_tls == last(6)
+
+
+def test_the_system_list_is_kept_in_every_namespace_with_a_gateway():
+    assert [one.name for one in decide(world(gateway()), NOW).ensures] == ["system"]
+    assert decide(world(), NOW).ensures == ()
+    assert decide(world(gateway(), ca_list("system", type="System")), NOW).ensures == ()
+
+
+@pytest.mark.parametrize(
+    "resource",
+    [
+        pytest.param(listener(gatewayRef={"name": "gone"}), id="listener"),
+        pytest.param(destination("d", "a.example", gatewayRef={"name": "gone"}), id="destination"),
+        pytest.param(certificate(gatewayRef={"name": "gone"}), id="certificate"),
+    ],
+)
+def test_a_resource_of_a_gateway_that_is_not_there_says_so(resource: Any):
+    plan = decide(world(gateway(), resource), NOW)
+    assert verdict(plan, resource.kind, resource.name, "Accepted") == ("False", "GatewayNotFound")
+    assert verdict(plan, resource.kind, resource.name, "Programmed") == ("False", "GatewayNotFound")
+
+
+def test_the_internal_ca_is_made_once_and_never_over_something_unreadable():
+    assert [one.secret for one in decide(world(gateway()), NOW).internal] == ["letterlock-internal-default"]
+    for present in (Keep("letterlock-internal-default", {}, ours=True), Unreadable("forbidden")):
+        assert decide(world(gateway(), secrets={"letterlock-internal-default": present}), NOW).internal == ()
+
+
+def test_a_condition_that_stays_as_it_is_makes_no_event():
+    before, plan = place()
+    again = [one.model_copy(update={"status": plan.statuses[one.kind, one.name]}) for one in PARTS]
+    assert decide(world(*again, secrets=before.secrets), NOW).events == ()
+
+
+def test_the_pod_template_does_not_change_with_configuration():
+    before, plan = place()
+    bare = decide(world(gateway()), NOW)
+
+    def stateful_set(made: Any, of: Any) -> Any:
+        (found,) = [one for one in objects(of, made, "image:1") if one["kind"] == "StatefulSet"]
+        return found
+
+    assert stateful_set(plan, before) == stateful_set(bare, world(gateway()))
+
+
+def test_a_service_maps_a_low_port_to_one_that_a_pod_may_bind():
+    given = world(gateway(), listener(port=25))
+    made = objects(given, decide(given, NOW), "image:1")
+    (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
+    assert service["spec"]["ports"][0]["port"] == 25
+    assert service["spec"]["ports"][0]["targetPort"] == 10025
+    assert all(one["metadata"]["ownerReferences"][0]["name"] == "default" for one in made)
