@@ -23,24 +23,29 @@ from letterlock_gateway.tls import names, verify
 
 def judge(
     connection: ssl.SSLObject, policy: ReceptionPolicy, running: RunningSet, now: float
-) -> tuple[TLSDetails, Reply | None, str]:
-    """What was negotiated; the refusal, where the client is not good enough; and the reason for the log.
+) -> tuple[TLSDetails, Reply | None, list[str]]:
+    """What was negotiated; the refusal, where the client is not good enough; and what the log should say.
 
     `now` in Unix seconds.
     """
     cipher, _, bits = connection.cipher() or ("unknown", "", 0)
     protocol = connection.version() or "unknown"
+    details = TLSDetails(protocol, cipher, bits)
+    notes = [f"TLS success protocol {protocol} cipher {cipher}"]
     if policy.client_certificate == "None":
-        return TLSDetails(protocol, cipher, bits), None, ""
+        return details, None, notes
     chain = _presented(connection)
     if not chain:
-        missing = policy.client_certificate == "Required"
-        refusal = replies.CLIENT_CERTIFICATE_MISSING if missing else None
-        return TLSDetails(protocol, cipher, bits), refusal, "no client certificate was presented"
+        if policy.client_certificate == "Optional":
+            return details, None, notes
+        notes.append("TLS failed: no client certificate was presented")
+        return details, replies.CLIENT_CERTIFICATE_MISSING, notes
     problem, subject = _problem(chain, policy, running, now)
     if problem:
-        return TLSDetails(protocol, cipher, bits), replies.CLIENT_CERTIFICATE_INVALID, problem
-    return TLSDetails(protocol, cipher, bits, subject), None, ""
+        notes.append(f"TLS failed: {problem}")
+        return details, replies.CLIENT_CERTIFICATE_INVALID, notes
+    notes.append(f"client certificate verified: {subject}")
+    return TLSDetails(protocol, cipher, bits, subject), None, notes
 
 
 def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:

@@ -5,26 +5,29 @@ Made by `reception` for every accepted connection; it keeps the terms it began w
 
 import asyncio
 import ssl
+from collections.abc import Coroutine
 from enum import Enum, auto
-from typing import Final, cast
+from socket import socket
+from typing import Any, cast
 
-from letterlock_gateway.receive import access, clients, proxy, replies, storing
+from letterlock_gateway.receive import (
+    access,
+    admission,
+    clients,
+    handshakes,
+    proxy,
+    replies,
+    sockets,
+    storing,
+    times,
+)
 from letterlock_gateway.receive.access import Address, Match, NamesNeeded
 from letterlock_gateway.receive.actions import Action, Close, StartTLS, Store
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.limits import Quota
 from letterlock_gateway.receive.orders import Phase
-from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.terms import ListenerTerms, Terms
-
-# Seconds. RFC 5321 section 4.5.3.2: 5 minutes for commands, 3 for each block of text.
-IDLE: Final = 300.0
-BLOCK: Final = 180.0
-HANDSHAKE: Final = 60.0
-# For those from whom nothing is taken, for PROXY headers, and for closing.
-SHORT: Final = 30.0
-NEVER: Final = float("inf")
 
 
 class _Mode(Enum):
@@ -47,7 +50,7 @@ class Connection(asyncio.Protocol):
         self._listener = listener
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
-        self._mode = _Mode.OPEN
+        self._mode = _Mode.NAMES
         self._session: Session | None = None
         self._terms: Terms | None = None
         self._icid = 0
@@ -56,9 +59,10 @@ class Connection(asyncio.Protocol):
         self._early = b""
         self._busy = False
         self._eof = False
+        self._initiated = False
         self._held = 0
         self._lost = False
-        self.deadline = NEVER
+        self.deadline = times.NEVER
         """When the reception calls `time_out`, in the event loop's time."""
 
     # Called by the event loop
@@ -66,6 +70,8 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is."""
         self._transport = cast("asyncio.Transport", transport)
+        if self._mode is _Mode.HANDSHAKE:  # SMTPS: everything up to here has been done before
+            return
         self._hub.entered(self)
         peer = transport.get_extra_info("peername")
         if not peer:  # it has gone already
@@ -73,9 +79,40 @@ class Connection(asyncio.Protocol):
             return
         address = access.client_address(peer[0])
         if self._listener.proxies.holds(address):
-            self._wait(_Mode.PROXY, SHORT)
+            self._wait(_Mode.PROXY, times.SHORT)
         else:
             self._admit(address)
+
+    async def secure(self, accepted: socket) -> None:
+        """Take a connection of a listener with TLS from the first byte, up to the greeting.
+
+        Another way in than `connection_made`: uvloop reads before anyone can tell it which context to use.
+        """
+        self._transport = cast("asyncio.Transport", sockets.Bare(accepted))
+        self._hub.entered(self)
+        self._wait(_Mode.PROXY, times.SHORT)
+        try:
+            address = access.client_address(accepted.getpeername()[0])
+            if self._listener.proxies.holds(address):
+                client = await proxy.receive(accepted)
+                if client is None:
+                    self._close()
+                    return
+                address = client
+        except proxy.BadHeader as error:
+            self._refuse_balancer(error)
+            return
+        except OSError:
+            self._abort()
+            return
+        names: list[str] | None = None
+        try:
+            match = self._listener.access.match(address, None)
+        except NamesNeeded:
+            names = await self._hub.hosts().names_of(address)
+            match = self._listener.access.match(address, names)
+        if not self._lost:
+            self._begin(address, match, names)
 
     def data_received(self, data: bytes) -> None:
         """Hand it to whoever waits for it."""
@@ -94,11 +131,18 @@ class Connection(asyncio.Protocol):
             self._abort()
         elif self._mode is not _Mode.CLOSING:
             self._early += data
+            if self._mode is _Mode.NAMES:
+                self._transport.pause_reading()  # only now: uvloop begins to read after `connection_made`
 
     def eof_received(self) -> bool:
         """The client will send nothing more. True: it still gets an answer to what it sent."""
         self._eof = True
-        return self._busy and (self._session is None or self._session.tls is None)
+        return (
+            self._busy
+            and self._mode is _Mode.OPEN
+            and self._session is not None
+            and self._session.tls is None
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The end."""
@@ -148,8 +192,7 @@ class Connection(asyncio.Protocol):
         try:
             header = proxy.read(self._early)
         except proxy.BadHeader as error:
-            self._hub.mail_log.warning(f"Connection to {self._listener.name} closed: {error}")
-            self._abort()
+            self._refuse_balancer(error)
             return
         if header is None:
             return
@@ -157,16 +200,18 @@ class Connection(asyncio.Protocol):
         if header.client is None:  # the balancer only looks whether somebody is there
             self._close()
             return
-        self._mode = _Mode.OPEN
         self._admit(header.client)
+
+    def _refuse_balancer(self, error: proxy.BadHeader) -> None:
+        self._hub.mail_log.warning(f"Connection to {self._listener.name} closed: {error}")
+        self._abort()
 
     def _admit(self, address: Address) -> None:
         try:
             match = self._listener.access.match(address, None)
         except NamesNeeded:
-            self._transport.pause_reading()
-            self._wait(_Mode.NAMES, SHORT)
-            self._hub.spawn(self._admit_by_name(address))
+            self._wait(_Mode.NAMES, times.SHORT)
+            self._spawn(self._admit_by_name(address))
         else:
             self._begin(address, match, None)
 
@@ -174,55 +219,30 @@ class Connection(asyncio.Protocol):
         names = await self._hub.hosts().names_of(address)
         if self._lost:
             return
-        self._mode = _Mode.OPEN
         self._begin(address, self._listener.access.match(address, names), names)
         if not self._busy:
             self._transport.resume_reading()
 
     def _begin(self, address: Address, match: Match | None, names: list[str] | None) -> None:
-        hub, listener = self._hub, self._listener
-        self._icid = hub.next_icid()
-        self._address = str(address)
-        self._host = names[0] if names else ""
-        reverse = "" if names is None else f" reverse dns host {self._host or 'unknown'}"
-        verified = "" if names is None else f" verified {'yes' if names else 'no'}"
-        local = self._transport.get_extra_info("sockname") or ("unknown",)
-        hub.mail_log.info(
-            f"New SMTP ICID {self._icid} interface {listener.name} ({local[0]})"
-            f" address {address}{reverse}{verified}",
-            icid=self._icid,
-        )
-        terms = listener.by_policy.get(match.policy) if match is not None else None
-        if match is None or terms is None:
-            self._info("REJECT SG none")
+        listener = self._listener
+        local = self._transport.get_extra_info("sockname")
+        guest = admission.decide(self._hub, listener, address, match, names, local[0] if local else "unknown")
+        self._icid, self._address, self._host = guest.icid, str(address), guest.host
+        if guest.terms is None:
             self._abort()
             return
-        self._info(f"{terms.policy.behavior.upper()} SG {match.group} match {match.sender}")
-        if terms.policy.behavior == "TCPRefuse":
-            self._abort()
-            return
-        refusal = self._over_limit(terms)
-        hub.limits.enter(listener.name, self._address)
-        self._terms = terms
-        if refusal is not None:
-            self._info(f"refused: {refusal.text}")
+        self._hub.limits.enter(listener.name, self._address)
+        self._terms = guest.terms
+        if guest.refusal is not None:
             if not listener.implicit_tls:
-                self._transport.write(refusal.wire)
+                self._transport.write(guest.refusal.wire)
             self._close()
             return
-        self._session = Session(terms, Quota(hub.limits, self._address))
+        self._session = Session(guest.terms, Quota(self._hub.limits, self._address))
         if listener.implicit_tls:
-            self._start_tls(terms, greet=True)
+            self._start_tls(guest.terms, greet=True)
         else:
             self._open(greet=True)
-
-    def _over_limit(self, terms: Terms) -> Reply | None:
-        limits, listener = self._hub.limits, self._listener
-        if limits.connections(listener.name) >= listener.max_concurrency:
-            return replies.TOO_MANY_CONNECTIONS
-        if limits.connections(listener.name, self._address) >= terms.policy.max_connections_per_host:
-            return replies.TOO_MANY_FROM_HOST
-        return None
 
     def _open(self, *, greet: bool) -> None:
         """From here on the session has the word."""
@@ -249,8 +269,9 @@ class Connection(asyncio.Protocol):
         session.notes.clear()
         # Octets that make no whole command are no sign of life.
         if session.out or session.phase is Phase.DATA:
-            allowed = BLOCK if session.phase is Phase.DATA else IDLE
-            self.deadline = self._loop.time() + allowed
+            allowed = times.BLOCK if session.phase is Phase.DATA else times.IDLE
+            refused = self._terms is not None and self._terms.policy.behavior == "Reject"
+            self.deadline = self._loop.time() + (times.SHORT if refused else allowed)
         if session.out:
             self._transport.write(b"".join(session.out))
             session.out.clear()
@@ -261,9 +282,9 @@ class Connection(asyncio.Protocol):
         match action:
             case Store():
                 self._busy = True
-                self.deadline = NEVER
+                self.deadline = times.NEVER
                 self._transport.pause_reading()
-                self._hub.spawn(self._store(action))
+                self._spawn(self._store(action))
             case StartTLS():
                 if self._terms is not None:
                     self._start_tls(self._terms, greet=False)
@@ -275,12 +296,12 @@ class Connection(asyncio.Protocol):
             self._info("TLS failed: no certificate")
             self._abort()
             return
-        self._busy = True
+        self._busy = self._initiated = True
         # Not one octet may slip from before TLS into the session behind it (RFC 3207 section 4.2).
         self._transport.pause_reading()
         self._early = b""
-        self._wait(_Mode.BEFORE_HANDSHAKE, HANDSHAKE + SHORT)
-        self._hub.spawn(self._shake_hands(terms, terms.context, greet=greet))
+        self._wait(_Mode.BEFORE_HANDSHAKE, times.HANDSHAKE + times.SHORT)
+        self._spawn(self._shake_hands(terms, terms.context, greet=greet))
 
     async def _shake_hands(self, terms: Terms, context: ssl.SSLContext, *, greet: bool) -> None:
         if self._lost:
@@ -288,19 +309,12 @@ class Connection(asyncio.Protocol):
         # From here on `data_received` is only called with what has been decrypted.
         self._mode = _Mode.HANDSHAKE
         try:
-            secure = await self._loop.start_tls(
-                self._transport,
-                self,
-                context,
-                server_side=True,
-                ssl_handshake_timeout=HANDSHAKE,
-                ssl_shutdown_timeout=SHORT,
-            )
+            secure = await handshakes.shake(self._transport, self, context)
         except (
             OSError,
             RuntimeError,
         ) as error:  # ssl.SSLError is an OSError; RuntimeError: it was closed just now
-            self._info(f"TLS failed: {_explain(error)}")
+            self._info(f"TLS failed: {handshakes.explain(error)}")
             self._abort()
             return
         if secure is None or self._session is None:
@@ -309,14 +323,11 @@ class Connection(asyncio.Protocol):
             return
         self._transport = secure
         connection = secure.get_extra_info("ssl_object")
-        details, refusal, reason = clients.judge(
+        details, refusal, notes = clients.judge(
             connection, terms.policy, self._listener.running, self._hub.clock()
         )
-        self._info(f"TLS success protocol {details.protocol} cipher {details.cipher}")
-        if refusal is not None:
-            self._info(f"TLS failed: {reason}")
-        elif details.client:
-            self._info(f"client certificate verified: {details.client}")
+        for note in notes:
+            self._info(note)
         self._session.tls_started(details, refusal)
         self._busy = False
         if not self._lost:
@@ -340,13 +351,23 @@ class Connection(asyncio.Protocol):
 
     # Ends
 
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._hub.spawn(self._guarded(work))
+
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except BaseException:  # ours to see to, or the connection would hang
+            self._abort()
+            raise
+
     def _wait(self, mode: _Mode, seconds: float) -> None:
         self._mode = mode
         self.deadline = self._loop.time() + seconds
 
     def _close(self) -> None:
         """Close once everything has been sent."""
-        self._wait(_Mode.CLOSING, SHORT)
+        self._wait(_Mode.CLOSING, times.SHORT)
         self._transport.close()
 
     def _abort(self) -> None:
@@ -374,7 +395,7 @@ class Connection(asyncio.Protocol):
             if (
                 session is not None
                 and self._terms.tls_required
-                and session.tls is None
+                and not self._initiated
                 and not session.accepted
             ):
                 self._info("TLS was required but remote host did not initiate it")
@@ -383,10 +404,3 @@ class Connection(asyncio.Protocol):
 
     def _info(self, text: str) -> None:
         self._hub.mail_log.info(f"ICID {self._icid} {text}", icid=self._icid)
-
-
-def _explain(error: Exception) -> str:
-    """For people: why a handshake failed."""
-    if isinstance(error, ssl.SSLError):
-        return error.reason or str(error)
-    return str(error) or type(error).__name__

@@ -4,6 +4,7 @@ Used by `reception` where a host access table has names. Time-outs are short: a 
 not answer has no names, and falls to a later group of the table, never to an earlier one.
 """
 
+import asyncio
 import ipaddress
 from collections.abc import Sequence
 from typing import Final
@@ -36,6 +37,13 @@ class Hosts:
 
     async def names_of(self, address: Address) -> list[str]:
         """The verified names of `address`, lower case; empty: none, or not to be had in time."""
+        try:
+            async with asyncio.timeout(_SECONDS):
+                return await self._names_of(address)
+        except TimeoutError:
+            return []
+
+    async def _names_of(self, address: Address) -> list[str]:
         try:
             pointers = await self._resolver.resolve(dns.reversename.from_address(str(address)), "PTR")
         except (dns.exception.DNSException, OSError):

@@ -1,10 +1,12 @@
-"""The PROXY protocol, versions 1 and 2: the real client behind a load balancer (L10). Pure.
+"""The PROXY protocol, versions 1 and 2: the real client behind a load balancer (L10).
 
-By its specification (haproxy, doc/proxy-protocol.txt). Only those who are listed are asked for it, and they
-must send it.
+Pure but for `receive`. By its specification (haproxy, doc/proxy-protocol.txt). Only those who are listed are
+asked for it, and they must send it.
 """
 
+import asyncio
 import ipaddress
+import socket
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -38,6 +40,26 @@ def read(data: bytes) -> Header | None:
     if data.startswith(b"PROXY "[: len(data)]):
         return _version1(data)
     raise BadHeader("no PROXY header")
+
+
+async def receive(connection: socket.socket) -> Address | None:
+    """The client in the header that comes first on `connection`, and not one octet more is read.
+
+    None: the connection is the balancer's own. Raises BadHeader and OSError.
+    """
+    loop = asyncio.get_running_loop()
+    data = b""
+    header: Header | None = None
+    while header is None:
+        wanted = 1  # a line of version 1 shows its end only when it has come
+        if data[:12] == _V2:
+            wanted = 16 - len(data) if len(data) < 16 else 16 + int.from_bytes(data[14:16]) - len(data)
+        more = await loop.sock_recv(connection, wanted)
+        if not more:
+            raise BadHeader("the connection ended before its PROXY header")
+        data += more
+        header = read(data)
+    return header.client
 
 
 def _version1(data: bytes) -> Header | None:

@@ -28,16 +28,21 @@ from letterlock_gateway.spool.spool import NUMBER_STEP
 # Seconds between looks at the deadlines of all connections: minutes are not measured more finely than that,
 # and a timer for each command would cost more than the command.
 _SWEEP: Final = 1.0
+# Seconds until the next try where a connection could not be accepted.
+_ACCEPT_AGAIN: Final = 0.1
 
 
 @dataclass
 class _Open:
     """A socket that listens, and whose it is."""
 
-    server: asyncio.Server
     socket: socket
-    backlog: int
     listener: ListenerTerms
+    """Whom new connections belong to; changes with the set."""
+    backlog: int
+    server: asyncio.Server | None = None
+    accepting: asyncio.Task[None] | None = None
+    """Instead of the server, with TLS from the first byte."""
 
 
 class Reception:
@@ -148,6 +153,9 @@ class Reception:
             if endpoint in kept:
                 return f"{endpoint} is taken by listener {self._open[endpoint].listener.name}"
             present = self._open.get(endpoint)
+            if present is not None and present.listener.implicit_tls != listener.implicit_tls:
+                self._stop_listening(endpoint)
+                present = None
             if present is None:
                 try:
                     await self._start_listening(endpoint, listener, wanted.tcp_queue)
@@ -163,23 +171,42 @@ class Reception:
 
     async def _start_listening(self, endpoint: Endpoint, listener: ListenerTerms, backlog: int) -> None:
         bound = sockets.bind(endpoint)
+        loop = asyncio.get_running_loop()
+        opened = _Open(bound, listener, backlog)
         try:
-            server = await asyncio.get_running_loop().create_server(
-                lambda: Connection(self, self._open[endpoint].listener),
-                sock=bound,
-                backlog=backlog,
-                start_serving=False,
-            )
+            if listener.implicit_tls:
+                bound.listen(backlog)
+                opened.accepting = loop.create_task(self._accept(opened), name=f"accept {endpoint}")
+            else:
+                opened.server = await loop.create_server(
+                    lambda: Connection(self, opened.listener), sock=bound, backlog=backlog
+                )
         except OSError:
             bound.close()
             raise
-        self._open[endpoint] = _Open(server, bound, backlog, listener)
-        await server.start_serving()
+        self._open[endpoint] = opened
         self.mail_log.info(f"Listener {listener.name} listens on {endpoint}")
+
+    async def _accept(self, opened: _Open) -> None:
+        """Accept connections of a listener with TLS from the first byte."""
+        loop = asyncio.get_running_loop()
+        with opened.socket:
+            while True:
+                try:
+                    accepted, _ = await loop.sock_accept(opened.socket)
+                except OSError as error:  # out of descriptors, or the client has gone already
+                    self.mail_log.warning(f"Connection to {opened.listener.name} not accepted: {error}")
+                    await asyncio.sleep(_ACCEPT_AGAIN)
+                    continue
+                accepted.setblocking(False)
+                self.spawn(Connection(self, opened.listener).secure(accepted))
 
     def _stop_listening(self, endpoint: Endpoint) -> None:
         gone = self._open.pop(endpoint)
-        gone.server.close()
+        if gone.server is not None:
+            gone.server.close()
+        if gone.accepting is not None:
+            gone.accepting.cancel()  # which closes the socket
         self.mail_log.info(f"Listener {gone.listener.name} no longer listens on {endpoint}")
 
     def _sweep(self) -> None:

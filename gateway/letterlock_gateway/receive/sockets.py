@@ -7,6 +7,7 @@ import contextlib
 import errno
 import ipaddress
 import socket
+import struct
 from dataclasses import dataclass
 
 
@@ -61,6 +62,42 @@ def bind(endpoint: Endpoint) -> socket.socket:
         made.close()
         raise
     return made
+
+
+class Bare:
+    """An accepted socket without transport yet, with as much of a transport's face as is needed so far."""
+
+    def __init__(self, accepted: socket.socket) -> None:
+        self._socket: socket.socket | None = accepted
+
+    def hand_over(self) -> socket.socket:
+        """The socket, for the transport that takes it over. Raises OSError: it has been closed."""
+        if self._socket is None:
+            raise ConnectionAbortedError("the connection has been closed")
+        taken, self._socket = self._socket, None
+        return taken
+
+    def get_extra_info(self, name: str) -> object:
+        """Only `sockname` is known."""
+        return self._socket.getsockname() if self._socket is not None and name == "sockname" else None
+
+    def pause_reading(self) -> None:
+        """Nothing is being read yet."""
+
+    def resume_reading(self) -> None:
+        """Nothing is being read yet."""
+
+    def close(self) -> None:
+        """Close it."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def abort(self) -> None:
+        """Close it with a reset."""
+        if self._socket is not None:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close()
 
 
 def explain(error: OSError, endpoint: Endpoint) -> str:
