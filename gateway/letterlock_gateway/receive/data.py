@@ -3,7 +3,7 @@
 Only CRLF . CRLF ends a message (RFC 5321 section 4.1.1.4). A bare CR, a bare LF or a NUL anywhere makes the
 whole message refused when it has ended, rather than mended: what a sender's and a receiver's server could
 take for different message ends is nothing that honest mail needs, and mending it would change signed text
-(docs/decisions/0003-own-smtp-session.md).
+(docs/decisions/0004-own-smtp-session.md).
 """
 
 from typing import Final
