@@ -1,0 +1,73 @@
+"""Checks a receiving host's certificate after the handshake: chain, dates, names. Called by `connecting`."""
+
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from cryptography import x509
+
+from letterlock_api.conditions import Reason
+from letterlock_api.snapshot import Destination
+from letterlock_gateway.deliver import references
+from letterlock_gateway.deliver.outcomes_table import Event
+from letterlock_gateway.deliver.references import Reference
+from letterlock_gateway.tls import names, verify
+from letterlock_gateway.tls.trust import TrustStore
+
+Look = Callable[[], Awaitable[Sequence[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What the check came to."""
+
+    event: Event
+    """VERIFIED, NOT_TRUSTED, EXPIRED or NAME_MISMATCH."""
+    detail: str
+    """For people."""
+    reference: Reference | None = None
+    """The name that matched."""
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """The host that is checked: what it may be called. Names that cost a look-up are looked up when needed."""
+
+    domain: str
+    """The recipient domain."""
+    route: str
+    """Name of the route's host; empty: no route, or an address."""
+    mx_names: Look
+    reverse_names: Look
+
+
+async def check(
+    session: ssl.SSLObject, policy: Destination, trust: TrustStore, peer: Peer, now: float
+) -> Checked:
+    """Judge the certificate of `session` at `now` (Unix seconds)."""
+    chain = session.get_unverified_chain()
+    verdict = verify.verify_chain(chain, trust, datetime.fromtimestamp(now, UTC))
+    if not verdict.trusted:
+        event = Event.EXPIRED if verdict.reason == Reason.EXPIRED else Event.NOT_TRUSTED
+        return Checked(event, verdict.detail)
+    try:
+        presented = names.presented_names(x509.load_der_x509_certificate(chain[0]))
+    except ValueError as error:
+        return Checked(Event.NAME_MISMATCH, f"the names in the certificate cannot be read: {error}")
+    hosted = policy.tls_mode == "RequiredVerifyHostedDomains" and not policy.names and not peer.route
+    wanted = references.wanted(
+        policy.tls_mode,
+        domain=peer.domain,
+        explicit=policy.names,
+        route=peer.route,
+        mx=await peer.mx_names() if hosted else (),
+    )
+    found = references.first_match(wanted, presented)
+    if found is None and references.reverse_counts(policy.tls_mode, policy.names, presented):
+        more = tuple(Reference(name, "Reverse") for name in await peer.reverse_names())
+        wanted += more
+        found = references.first_match(more, presented)
+    if found is None:
+        return Checked(Event.NAME_MISMATCH, references.mismatch(wanted, presented))
+    return Checked(Event.VERIFIED, f"name {names.normalised(found.name)} matches", found)

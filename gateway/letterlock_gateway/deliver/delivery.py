@@ -1,0 +1,221 @@
+"""Delivery of one worker: takes what is due out of the spool, and opens sessions for it.
+
+Called by the worker: `apply` with every new set, `run` for as long as it lives, `close` at the end.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from letterlock_gateway.deliver.lanes import Lane, Lanes
+from letterlock_gateway.deliver.lookups import Lookups
+from letterlock_gateway.deliver.rates import Rates
+from letterlock_gateway.deliver.session import Session
+from letterlock_gateway.deliver.settling import Settling
+from letterlock_gateway.deliver.terms import Terms, Timeouts
+from letterlock_gateway.report.log import Log
+from letterlock_gateway.report.outcomes import Outcomes
+from letterlock_gateway.running import RunningSet
+from letterlock_gateway.spool import Spool
+from letterlock_gateway.spool.spool import NUMBER_STEP
+
+# Recipients in memory at a time, about 1 KB each.
+_MAX_RECIPIENTS: Final = 20_000
+# Connections of one worker; each is a file descriptor, and listeners need some too.
+_MAX_SESSIONS: Final = 500
+# Seconds that a connection waits for the next message to the same domain, as Postfix's connection cache does.
+_IDLE: Final = 2.0
+# Domains whose terms are remembered; they are made again quickly.
+_MAX_TERMS: Final = 10_000
+# Seconds for transactions under way at the end.
+_CLOSE_GRACE: Final = 10.0
+
+
+class Delivery:
+    """See the module."""
+
+    def __init__(
+        self,
+        spool: Spool,
+        log: Log,
+        outcomes: Outcomes,
+        clock: Callable[[], float],
+        *,
+        timeouts: Timeouts | None = None,
+        idle: float = _IDLE,
+    ) -> None:
+        """`clock` gives Unix seconds; `idle`: seconds that a connection is kept for the next message."""
+        self.spool = spool
+        self.mail_log = log
+        self.clock = clock
+        self.timeouts = timeouts or Timeouts()
+        self.settling = Settling(spool, log, outcomes, clock)
+        self.rates = Rates()
+        self.closing = False
+        self._idle_seconds = idle
+        self._lanes = Lanes()
+        self._running: RunningSet | None = None
+        self._terms: dict[str, Terms] = {}
+        self._lookups = Lookups()
+        self._dcid = spool.number
+        self._sessions: set[asyncio.Task[None]] = set()
+        self._settling_tasks: set[asyncio.Task[None]] = set()
+        self._waiters: dict[str, list[asyncio.Event]] = {}
+
+    def apply(self, running: RunningSet) -> None:
+        """Deliver by `running` from now on: the next message of every connection already does."""
+        self._running = running
+        self._terms.clear()
+        self.settling.delivery = delivery = running.snapshot.delivery
+        if (tuple(delivery.resolvers), delivery.address_family) != (
+            self._lookups.resolvers,
+            self._lookups.family,
+        ):
+            self._lookups = Lookups(delivery.resolvers, delivery.address_family)
+        self._wake_all()
+        self.spool.stored.set()
+
+    async def run(self) -> None:
+        """Deliver until `close`."""
+        while not self.closing:
+            self.spool.stored.clear()
+            wait = await self._fill()
+            self._open_sessions()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(wait):
+                    await self.spool.stored.wait()
+
+    async def close(self) -> None:
+        """Take up nothing new, finish the transactions under way, and end."""
+        self.closing = True
+        self._wake_all()
+        self.spool.stored.set()
+        if self._sessions:
+            await asyncio.wait(set(self._sessions), timeout=_CLOSE_GRACE)
+        for task in self._sessions:
+            task.cancel()
+        while pending := {*self._sessions, *self._settling_tasks}:
+            await asyncio.wait(pending)
+
+    # What sessions use (session.Shared).
+
+    def terms(self, domain: str) -> Terms:
+        """Today's terms for `domain`; the same object until a new set comes."""
+        if self._running is None:
+            raise RuntimeError("a session without a set")
+        found = self._terms.get(domain)
+        if found is None:
+            if len(self._terms) >= _MAX_TERMS:
+                self._terms.clear()
+            found = self._terms[domain] = Terms.of(self._running, domain)
+        return found
+
+    def lookups(self) -> Lookups:
+        """Today's look-ups."""
+        return self._lookups
+
+    def new_dcid(self) -> int:
+        """A number for a connection; those of one member's workers never meet, as in the spool."""
+        self._dcid += NUMBER_STEP
+        return self._dcid
+
+    async def idle(self, lane: Lane) -> None:
+        """Return when there may be a job in `lane`, or its connection shall be kept no longer."""
+        if self._crowded():
+            return
+        event = asyncio.Event()
+        waiters = self._waiters.setdefault(lane.domain, [])
+        waiters.append(event)
+        lane.idle += 1
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._idle_seconds):
+                    await event.wait()
+        finally:
+            lane.idle -= 1
+            if event in waiters:
+                waiters.remove(event)
+            if not waiters and self._waiters.get(lane.domain) is waiters:
+                del self._waiters[lane.domain]
+
+    def settle(self, count: int, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done in the background; `count` recipients leave memory with it."""
+        task = asyncio.get_running_loop().create_task(work, name="settling")
+        self._settling_tasks.add(task)
+        task.add_done_callback(lambda done: self._settled(done, count))
+
+    # The scheduler.
+
+    async def _fill(self) -> float | None:
+        """Take what is due into the lanes. Gives seconds until there is more to do; None: until woken."""
+        if self._running is None:
+            return None
+        room = _MAX_RECIPIENTS - self._lanes.recipients
+        if room <= 0:
+            return None  # woken when some are settled
+        due = await self.spool.due(self.clock(), room)
+        for queued in due:
+            lane = self._lanes.add(queued)
+            self._wake_one(lane)
+        upcoming = await self.spool.next_due()
+        return None if upcoming is None else max(upcoming - self.clock(), 0.0)
+
+    def _open_sessions(self) -> None:
+        if self._running is None or self.closing:
+            return
+        now = self.clock()
+        for lane in self._lanes.waiting(now):
+            limit = self.terms(lane.domain).policy.connections
+            while lane.wants_session(min(limit, self._lanes.share(lane, _MAX_SESSIONS))):
+                self._open_session(lane)
+        if self._crowded():
+            self._wake_all()  # connections that wait for nothing in particular make room
+
+    def _open_session(self, lane: Lane) -> None:
+        lane.sessions += 1
+        self._lanes.served(lane)
+        name = f"delivery to {lane.domain}"
+        task = asyncio.get_running_loop().create_task(Session(self, lane).run(), name=name)
+        self._sessions.add(task)
+        task.add_done_callback(lambda done: self._session_ended(done, lane))
+
+    def _session_ended(self, task: asyncio.Task[None], lane: Lane) -> None:
+        self._sessions.discard(task)
+        lane.sessions -= 1
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            self.mail_log.error(f"Delivery to {lane.domain} ended: {problem!r}")
+        if self.closing:
+            return
+        self._lanes.drop(lane)
+        if len(lane):
+            pause = lane.paused_until - self.clock()
+            if pause > 0:
+                asyncio.get_running_loop().call_later(pause, self.spool.stored.set)
+            else:
+                self.spool.stored.set()
+
+    def _settled(self, task: asyncio.Task[None], count: int) -> None:
+        self._settling_tasks.discard(task)
+        if not task.cancelled() and (problem := task.exception()) is not None:
+            # Leases stay: nothing is lost, and a restart takes it up again.
+            self.mail_log.error(f"Results of deliveries could not be written down: {problem!r}")
+        full = self._lanes.recipients >= _MAX_RECIPIENTS
+        self._lanes.settled(count)
+        if full:
+            self.spool.stored.set()
+
+    def _crowded(self) -> bool:
+        return len(self._sessions) >= _MAX_SESSIONS
+
+    def _wake_one(self, lane: Lane) -> None:
+        waiters = self._waiters.get(lane.domain)
+        if waiters:
+            waiters.pop(0).set()
+
+    def _wake_all(self) -> None:
+        for waiters in self._waiters.values():
+            for event in waiters:
+                event.set()
+            waiters.clear()
+        self._waiters.clear()

@@ -1,0 +1,123 @@
+"""What waits in memory for delivery, per recipient domain: who goes next, and who gets a connection. Pure.
+
+A lane is one domain's: sessions work for one lane only, so a slow domain holds up none but itself. `delivery`
+fills lanes from the spool and opens sessions as `wants_session` says; `session` takes jobs.
+"""
+
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from letterlock_gateway.spool import Queued
+
+# RFC 5321 section 4.5.3.1.8: every server takes at least 100.
+MAX_RECIPIENTS: Final = 100
+# Up to so many sessions a lane gets at once; beyond, one more for every two jobs that each would have to do.
+_EAGER: Final = 5
+
+
+@dataclass
+class Job:
+    """One message for recipients of one domain: one transaction."""
+
+    mid: int
+    recipients: list[Queued]
+
+    @property
+    def rids(self) -> list[int]:
+        """Numbers of the recipients."""
+        return [one.rid for one in self.recipients]
+
+
+@dataclass
+class Lane:
+    """What waits for one domain."""
+
+    domain: str
+    sessions: int = 0
+    """Sessions that work for it."""
+    idle: int = 0
+    """Of these, how many wait for a job with an open connection."""
+    paused_until: float = 0.0
+    """Unix seconds: the limit of recipients per period is reached until then."""
+    _jobs: deque[Job] = field(default_factory=deque[Job])
+    _open: dict[int, Job] = field(default_factory=dict[int, Job])
+    """The waiting job of a message that still has room."""
+
+    def __len__(self) -> int:
+        return len(self._jobs)
+
+    def add(self, queued: Queued) -> None:
+        """`queued` waits; together with other recipients of its message where they wait too."""
+        job = self._open.get(queued.mid)
+        if job is None or len(job.recipients) >= MAX_RECIPIENTS:
+            job = Job(queued.mid, [])
+            self._jobs.append(job)
+            self._open[queued.mid] = job
+        job.recipients.append(queued)
+
+    def put_back(self, job: Job) -> None:
+        """`job` was taken and not done: it is the next one."""
+        self._jobs.appendleft(job)
+
+    def take(self) -> Job | None:
+        """The next job, which no longer waits."""
+        if not self._jobs:
+            return None
+        job = self._jobs.popleft()
+        if self._open.get(job.mid) is job:
+            del self._open[job.mid]
+        return job
+
+    def wants_session(self, limit: int) -> bool:
+        """Whether one more session would help, and `limit` connections allow it."""
+        waiting = len(self._jobs) - self.idle
+        busy = self.sessions - self.idle
+        if waiting <= 0 or self.sessions >= limit:
+            return False
+        return busy < _EAGER or waiting > 2 * busy
+
+
+class Lanes:
+    """All lanes that have jobs or sessions."""
+
+    def __init__(self) -> None:
+        self._lanes: OrderedDict[str, Lane] = OrderedDict()
+        self.recipients = 0
+        """Leased from the spool and not settled yet."""
+
+    def add(self, queued: Queued) -> Lane:
+        """`queued` waits in its domain's lane."""
+        lane = self._lanes.get(queued.domain)
+        if lane is None:
+            lane = self._lanes[queued.domain] = Lane(queued.domain)
+        lane.add(queued)
+        self.recipients += 1
+        return lane
+
+    def settled(self, count: int) -> None:
+        """So many recipients are delivered, bounced or deferred."""
+        self.recipients -= count
+
+    def drop(self, lane: Lane) -> None:
+        """Forget `lane` if there is nothing in it."""
+        if not len(lane) and not lane.sessions:
+            self._lanes.pop(lane.domain, None)
+
+    def waiting(self, now: float) -> list[Lane]:
+        """Lanes with jobs that may go, the one that got a session longest ago first."""
+        return [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
+
+    def sessions(self) -> int:
+        """All sessions."""
+        return sum(lane.sessions for lane in self._lanes.values())
+
+    def share(self, lane: Lane, most: int) -> int:
+        """How many of `most` sessions `lane` may have: half of what the others leave, so that some is left."""
+        others = self.sessions() - lane.sessions
+        return max((most - others) // 2, 1 if others < most else 0)
+
+    def served(self, lane: Lane) -> None:
+        """`lane` got a session: it is the last in line for the next one."""
+        if lane.domain in self._lanes:
+            self._lanes.move_to_end(lane.domain)
