@@ -76,6 +76,8 @@ def run(options: Options) -> int:
 async def _serve(options: Options, where: access.Access) -> int:
     loop = asyncio.get_running_loop()
     image = options.image or os.environ.get("LETTERLOCK_IMAGE", "")
+    if not image:
+        _log.warning("no image of members is known: only gateways with spec.image get any; give --image")
     async with api.API(where) as client:
         leading = _lease(options, client)
         may_act = leading.held if leading is not None else None

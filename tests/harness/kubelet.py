@@ -191,7 +191,8 @@ class Kubelet:
                     continue
                 if name not in self._pods:
                     # A pod that another one of us ran before keeps its address, as the API server asks.
-                    before = (item.get("status") or {}).get("podIP")
+                    status: dict[str, str] = item.get("status") or {}
+                    before = status.get("podIP")
                     if before:
                         self._addresses.setdefault(name, before)
                     address = self.address(name)

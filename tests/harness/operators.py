@@ -19,6 +19,8 @@ def operator(
 ) -> Generator[subprocess.Popen[bytes]]:
     """An operator that serves `namespace`; ended with SIGTERM. Raises AssertionError where it ends badly."""
     command = (sys.executable, "-W", "error", "-m", "letterlock_operator", "--log-format", "text")
+    # Nobody pulls it: members are run by the stand-in kubelet.
+    command += ("--image", "letterlock:tests")
     with log.open("ab") as output:
         process = subprocess.Popen(
             (*command, "--kubeconfig", str(kubeconfig), "--namespace", namespace, *options),
