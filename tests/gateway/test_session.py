@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letterlock_api.snapshot import AccessGroup, ReceptionPolicy, RecipientRule
-from letterlock_gateway.receive import commands, data, orders, paths, proxy, replies, trace
+from letterlock_gateway.receive import commands, data, limits, orders, paths, proxy, replies, trace
 from letterlock_gateway.receive.access import AccessTable, Match, NamesNeeded, client_address
 from letterlock_gateway.receive.actions import Close, StartTLS, Store
 from letterlock_gateway.receive.limits import Limits, Quota
@@ -21,6 +21,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.session import MAX_ERRORS, MAX_LINE, Session
 from letterlock_gateway.receive.terms import compile_terms
 from letterlock_gateway.receive.trace import TLSDetails
+from letterlock_gateway.spool import NewRecipient
 
 TLS = TLSDetails("TLSv1.3", "TLS_AES_256_GCM_SHA384", 256)
 CONTEXT = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -320,14 +321,14 @@ def test_recipients_per_hour_and_host():
 
 def test_an_hour_later_there_is_room_again():
     now = [0.0]
-    limits = Limits(lambda: now[0])
-    assert [limits.take_recipient("h", 1) for _ in range(2)] == [True, False]
-    assert limits.take_recipient("other", 1)
+    counters = Limits(lambda: now[0])
+    assert [counters.take_recipient("h", 1) for _ in range(2)] == [True, False]
+    assert counters.take_recipient("other", 1)
     now[0] = 3600.0
-    assert limits.take_recipient("h", 1)
+    assert counters.take_recipient("h", 1)
     now[0] = 7200.0
-    limits.expire()
-    assert limits._recipients == {}  # pyright: ignore[reportPrivateUsage]
+    counters.expire()
+    assert counters._recipients == {}  # pyright: ignore[reportPrivateUsage]
 
 
 @pytest.mark.parametrize(
@@ -382,6 +383,39 @@ def test_a_stopping_session_ends_when_its_message_has():
     idle = session()
     idle.stop()
     assert codes(said(idle)) == [421]
+
+
+def test_a_long_group_costs_no_more_than_its_length():
+    one = session()
+    one.feed(b"NOOP\r\n" * 200_000)
+    assert len(one.out) == 200_000
+
+
+def test_when_too_much_is_coming_in_already_data_has_to_wait(monkeypatch: pytest.MonkeyPatch):
+    one = session()
+    monkeypatch.setattr(limits, "MAX_BUFFERED", 0)
+    ask(one, "EHLO x")
+    assert (
+        ask(one, "MAIL FROM:<>", "RCPT TO:<u@here.example>", "DATA").splitlines()[-1].startswith("452 4.3.1")
+    )
+    assert one.phase is Phase.RCPT
+
+
+def test_utf8_addresses_need_the_parameter():
+    one = session()
+    ask(one, "EHLO x")
+    assert ask(one, "MAIL FROM:<ü@b.example>").startswith("553 5.6.7")
+    ask(one, "MAIL FROM:<a@b.example>")
+    assert ask(one, "RCPT TO:<ü@here.example>").startswith("553 5.6.7")
+    ask(one, "RSET")
+    to = "RCPT TO:<ü@here.example> NOTIFY=DELAY ORCPT=utf-8;ü@Here.example"
+    assert codes(ask(one, "MAIL FROM:<ü@bücher.example> SMTPUTF8 BODY=8BITMIME ENVID=aB", to)) == [250, 250]
+    ask(one, "DATA")
+    one.feed("Subject: ü\r\n.\r\n".encode())
+    action = store_of(one)
+    assert action.sender == "ü@bücher.example"
+    assert action.recipients == (NewRecipient("ü@here.example", "DELAY", "utf-8;ü@Here.example"),)
+    assert (action.mail.envid, action.mail.body_8bit, action.protocol) == ("aB", True, "UTF8SMTP")
 
 
 # Text

@@ -98,10 +98,12 @@ async def test_bodies_of_all_sizes_survive_a_restart_and_go_in_the_end(tmp_path:
     await spool.delivered([one.rid], host="h", reply="250 ok", protocol=None, verified=False)
     assert await spool.body(mid) == body
     await spool.delivered([two.rid], host="h", reply="250 ok", protocol=None, verified=False)
+    await spool.close()
+    assert list((tmp_path / "0" / "bodies").iterdir()) == []
+    spool = await Spool.open(tmp_path / "0")
     with pytest.raises(SpoolFailed, match=str(mid)):
         await spool.body(mid)
     await spool.close()
-    assert list((tmp_path / "0" / "bodies").iterdir()) == []
 
 
 async def test_outcomes_stay_for_tracking(spool: Spool, tmp_path: Path, clock: Clock):

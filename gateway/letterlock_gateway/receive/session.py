@@ -29,6 +29,7 @@ class Session:
     """A session under the given terms. `greet` first."""
 
     __slots__ = (
+        "_at",
         "_buffer",
         "_envelope",
         "_errors",
@@ -54,6 +55,7 @@ class Session:
         self._terms = terms
         self._quota = quota
         self._buffer = b""
+        self._at = 0  # how far the buffer has been read: cutting each line off would copy the rest each time
         self._skipping = False
         self._errors = 0
         self._messages = 0
@@ -107,7 +109,7 @@ class Session:
 
         `refusal`: the client's certificate is not good enough; from now on it is the reply to all but QUIT.
         """
-        self._buffer = b""
+        self._buffer, self._at = b"", 0
         self._hello = ""
         self._extended = False
         self._envelope = None
@@ -134,21 +136,26 @@ class Session:
     # Input
 
     def _advance(self) -> None:
-        while self._buffer and self.phase not in {Phase.WAITING, Phase.CLOSED}:
+        while self._at < len(self._buffer) and self.phase not in {Phase.WAITING, Phase.CLOSED}:
             if self.phase is Phase.DATA:
                 self._take_text()
             elif not self._take_line():
-                return
+                break
+        if self._at:
+            self._buffer = self._buffer[self._at :]
+            self._at = 0
 
     def _take_line(self) -> bool:
         """Take one line out of the buffer. False: there is no whole one."""
-        end = self._buffer.find(b"\n")
+        start = self._at
+        end = self._buffer.find(b"\n", start)
         if end < 0:
-            if len(self._buffer) > MAX_LINE:
-                self._buffer = self._buffer[-1:]  # it may be the CR of the line end
+            if len(self._buffer) - start > MAX_LINE:
+                self._at = len(self._buffer) - 1  # the last octet may be the CR of the line end
                 self._skipping = True
             return False
-        line, self._buffer = self._buffer[: end + 1], self._buffer[end + 1 :]
+        line = self._buffer[start : end + 1]
+        self._at = end + 1
         if self._skipping or len(line) > MAX_LINE:
             self._skipping = False
             self._fault(replies.LINE_TOO_LONG)
@@ -168,8 +175,8 @@ class Session:
         envelope = self._envelope
         if incoming is None or envelope is None:  # cannot be: DATA sets both
             raise AssertionError("DATA without a message")
-        rest = incoming.feed(self._buffer)
-        self._buffer = rest or b""
+        rest = incoming.feed(self._buffer[self._at :])
+        self._buffer, self._at = rest or b"", 0
         if rest is None:
             return
         self._incoming = None
@@ -210,7 +217,7 @@ class Session:
             self._fault(replies.UNKNOWN_COMMAND)
         elif (out_of_order := OUT_OF_ORDER.get(verb, _NOTHING).get(self.phase)) is not None:
             self._fault(out_of_order)
-        elif verb in LAST_OF_GROUP and self._buffer:
+        elif verb in LAST_OF_GROUP and self._at < len(self._buffer):
             # RFC 2920 section 3.1. Before TLS this is how commands are injected into the encrypted session.
             self.notes.append(f"input after {verb}, which must be the last of its group")
             self._end(replies.PIPELINING)
@@ -349,7 +356,7 @@ class Session:
 
     def _end(self, reply: Reply) -> None:
         self._say(reply)
-        self._buffer = b""
+        self._buffer, self._at = b"", 0
         self.phase = Phase.CLOSED
         self.action = Close()
 
