@@ -15,7 +15,7 @@ from kubernetes.client.configuration import Configuration
 _TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
 
-class NoCluster(Exception):
+class NoCluster(Exception):  # noqa: N818 - says what happened
     """No usable kubeconfig, and not inside a pod either. The text says what to do."""
 
 

@@ -47,19 +47,19 @@ class APIError(Exception):
         self.reason = reason
 
 
-class NotFound(APIError):
+class NotFound(APIError):  # noqa: N818 - says what happened
     """The object is not there."""
 
 
-class Conflict(APIError):
+class Conflict(APIError):  # noqa: N818 - says what happened
     """It exists already, or has changed since we saw it: observe again."""
 
 
-class Refused(APIError):
+class Refused(APIError):  # noqa: N818 - says what happened
     """Not allowed, or not valid: trying the same again does not help."""
 
 
-class Unavailable(APIError):
+class Unavailable(APIError):  # noqa: N818 - says what happened
     """The server could not be reached, was too busy or failed: trying again later may help."""
 
 

@@ -21,7 +21,7 @@ _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
 _LIMIT: Final = 16 << 20
 
 
-class MemberUnreachable(Exception):
+class MemberUnreachable(Exception):  # noqa: N818 - says what happened
     """The member gave no usable answer; the text says why, for people."""
 
 

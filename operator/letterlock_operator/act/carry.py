@@ -19,7 +19,7 @@ _AT_A_TIME: Final = 8
 _log = logging.getLogger(__name__)
 
 
-class NotCarriedOut(Exception):
+class NotCarriedOut(Exception):  # noqa: N818 - says what happened
     """Parts of a plan that the API server refused; the text names them."""
 
 

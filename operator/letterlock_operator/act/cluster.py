@@ -7,7 +7,7 @@ from letterlock_operator.api import API, Object
 from letterlock_operator.store import NamespaceStore, Store
 
 
-class OwnerGone(Exception):
+class OwnerGone(Exception):  # noqa: N818 - says what happened
     """The resource that would own an object is not there any more: nothing to write."""
 
 
