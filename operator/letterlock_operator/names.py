@@ -37,6 +37,11 @@ def snapshot_config_map(gateway: str) -> str:
     return f"{gateway}-snapshot"
 
 
+def service(listener: str) -> str:
+    """The Service in front of a listener."""
+    return f"letterlock-{listener}"
+
+
 def key_shard(gateway: str, number: int) -> str:
     """Secret number 0..15 with private keys and chains."""
     return f"{gateway}-keys-{number}"

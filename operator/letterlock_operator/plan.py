@@ -1,4 +1,4 @@
-"""What was decided: plain, frozen values that `act` carries out, on a cluster or on a folder. Doing it twice does no harm."""
+"""What was decided: plain, frozen values that `act` carries out, on a cluster or on a folder; twice does no harm."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -37,7 +37,7 @@ class Issue:
     """Sign again with the key that is in the Secret (renewal)."""
     not_after_cap: datetime | None = None
     inputs: str = ""
-    """Hash of what the certificate was made from; kept in the Secret under `inputs`, so that a changed spec is noticed."""
+    """Hash of what the certificate was made from; kept in the Secret, so that a changed spec is noticed."""
 
 
 @dataclass(frozen=True)

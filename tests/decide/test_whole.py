@@ -237,4 +237,26 @@ def test_a_service_maps_a_low_port_to_one_that_a_pod_may_bind():
     (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
     assert service["spec"]["ports"][0]["port"] == 25
     assert service["spec"]["ports"][0]["targetPort"] == 10025
-    assert all(one["metadata"]["ownerReferences"][0]["name"] == "default" for one in made)
+    assert all(one["metadata"]["ownerReferences"] for one in made)
+
+
+@pytest.mark.parametrize(
+    ("foreign", "kind", "name"),
+    [
+        pytest.param("Service/letterlock-public", "Listener", "public", id="a Service of a listener's name"),
+        pytest.param(
+            "StatefulSet/default", "MailGateway", "default", id="a StatefulSet of the gateway's name"
+        ),
+    ],
+)
+def test_an_object_of_somebody_else_is_named_and_left_alone(foreign: str, kind: str, name: str):
+    plan = decide(world(gateway(), listener(), foreign=frozenset({foreign})), NOW)
+    assert verdict(plan, kind, name, "Accepted") == ("False", "NameTaken")
+    assert verdict(plan, kind, name, "Programmed") == ("False", "NameTaken")
+
+
+def test_a_listeners_service_goes_with_the_listener():
+    given = world(gateway(), listener())
+    made = objects(given, decide(given, NOW), "image:1")
+    (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
+    assert service["metadata"]["ownerReferences"][0]["kind"] == "Listener"

@@ -14,6 +14,7 @@ from letterlock_api.snapshot import (
     ServedCertificate,
     SnapshotListener,
 )
+from letterlock_operator import names
 from letterlock_operator.decide import certificates, domains, policies
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
@@ -56,6 +57,7 @@ def judge(
     merged = policies.merge(spec)
     rows = policies.groups(spec)
     for finding in (
+        _name_taken(listener, world),
         _port_conflict(listener, world),
         _unknown_policy(spec),
         _open_relay(spec, merged, rows),
@@ -94,6 +96,16 @@ def judge(
 
 def _offers_tls(spec: ListenerSpec, merged: list[ReceptionPolicy]) -> bool:
     return spec.protocol == "SMTPS" or any(one.tls_mode != "No" for one in merged)
+
+
+def _name_taken(listener: Listener, world: World) -> Finding | None:
+    name = names.service(listener.name)
+    if f"Service/{name}" not in world.foreign:
+        return None
+    return (
+        Reason.NAME_TAKEN,
+        f"Service {name} exists and is not ours: rename the Listener, or remove that Service",
+    )
 
 
 def _port_conflict(listener: Listener, world: World) -> Finding | None:
@@ -156,8 +168,6 @@ def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Fi
 def _not_supported(spec: ListenerSpec) -> Finding | None:
     if spec.accept_query is not None:
         return Reason.NOT_SUPPORTED, "acceptQuery is not available in this version: leave it out"
-    if spec.proxy_protocol is not None:
-        return Reason.NOT_SUPPORTED, "proxyProtocol is not available in this version: leave it out"
     return None
 
 

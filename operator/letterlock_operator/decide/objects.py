@@ -54,7 +54,11 @@ def _of_gateway(gateway: MailGateway, image: str) -> list[Manifest]:
     ]
 
 
-def _manifest(api: str, kind: str, name: str, gateway: MailGateway, **parts: object) -> Manifest:
+def _manifest(
+    api: str, kind: str, name: str, gateway: MailGateway, owner: Listener | None = None, **parts: object
+) -> Manifest:
+    """A manifest that goes when `owner` goes (the gateway, unless given)."""
+    owning = owner or gateway
     return {
         "apiVersion": api,
         "kind": kind,
@@ -64,10 +68,10 @@ def _manifest(api: str, kind: str, name: str, gateway: MailGateway, **parts: obj
             "labels": dict(names.labels(gateway.name)),
             "ownerReferences": [
                 {
-                    "apiVersion": gateway.api_version,
-                    "kind": "MailGateway",
-                    "name": gateway.name,
-                    "uid": gateway.metadata.uid,
+                    "apiVersion": owning.api_version,
+                    "kind": owning.kind,
+                    "name": owning.name,
+                    "uid": owning.metadata.uid,
                     "controller": True,
                     "blockOwnerDeletion": False,
                 }
@@ -116,7 +120,7 @@ def _listener_service(gateway: MailGateway, listener: Listener) -> Manifest:
     if wanted.type != "ClusterIP":
         # Local keeps the clients' addresses, which host access rests on.
         spec["externalTrafficPolicy"] = wanted.external_traffic_policy or "Local"
-    made = _manifest("v1", "Service", f"letterlock-{listener.name}", gateway, spec=spec)
+    made = _manifest("v1", "Service", names.service(listener.name), gateway, listener, spec=spec)
     if wanted.annotations:
         made["metadata"]["annotations"] = dict(wanted.annotations)
     return made

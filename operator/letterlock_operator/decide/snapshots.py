@@ -109,6 +109,7 @@ def build(
     tls_files = {name: made[name] for name in snapshot.files if name.startswith("tls-") and name in made}
     ca_files = authorities.ca_files(lists, frozenset(trust))
     missing = set(snapshot.files) - set(tls_files) - set(ca_files)
+    finding = _name_taken(world, gateway.name) or finding
     encoded = snapshot.encode()
     problem: Finding | None = None
     if missing:
@@ -120,6 +121,26 @@ def build(
         )
     mount = None if problem else Mount(snapshot, tls_files, ca_files)
     return Outcome(gateway, snapshot, content_hash(encoded), mount, problem or finding, demo, heard, controls)
+
+
+def _name_taken(world: World, gateway: str) -> Finding | None:
+    """Objects of our names that are not ours are never taken over."""
+    wanted = [f"StatefulSet/{gateway}", f"Service/{gateway}-members"]
+    taken = [one for one in wanted if one in world.foreign]
+    for keeps, kind, name in (
+        (world.config_maps, "ConfigMap", names.snapshot_config_map(gateway)),
+        (world.secrets, "Secret", names.member_secret(gateway)),
+        (world.secrets, "Secret", names.internal_secret(gateway)),
+    ):
+        found = keeps.get(name)
+        if isinstance(found, Keep) and not found.ours:
+            taken.append(f"{kind}/{name}")
+    if not taken:
+        return None
+    return (
+        Reason.NAME_TAKEN,
+        f"{taken[0]} exists and is not ours: rename the MailGateway, or remove that object",
+    )
 
 
 def _serves(world: World, name: str, gateway: MailGateway) -> bool:
