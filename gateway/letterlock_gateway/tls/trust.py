@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Self
 
 from cryptography import x509
@@ -18,7 +19,7 @@ class TrustStore:
     authorities: tuple[x509.Certificate, ...]
     pinned: frozenset[bytes]
     """sha256 fingerprints of end-entity certificates that are trusted for themselves only."""
-    store: crypto.X509Store = field(compare=False, repr=False)
+    _anchors: tuple[crypto.X509, ...] = field(compare=False, repr=False)
 
     @classmethod
     def from_pem(cls, *pems: bytes) -> Self:
@@ -32,10 +33,20 @@ class TrustStore:
             if _is_self_issued(certificate):
                 # `openssl req -x509` makes leaves with CA:TRUE; as an anchor such a one is in both roles.
                 pinned.add(fingerprint)
+        anchors = tuple(crypto.X509.from_cryptography(certificate) for certificate in authorities.values())
+        return cls(tuple(authorities.values()), frozenset(pinned), anchors)
+
+    def store_at(self, now: datetime) -> crypto.X509Store:
+        """A store of OpenSSL's that verifies as of `now` (aware).
+
+        A new one each time (0.1 ms for Mozilla's roots): OpenSSL lets the time of a store be set only once,
+        and silently keeps the first one for ever.
+        """
         store = crypto.X509Store()
-        for certificate in authorities.values():
-            store.add_cert(crypto.X509.from_cryptography(certificate))
-        return cls(tuple(authorities.values()), frozenset(pinned), store)
+        for anchor in self._anchors:
+            store.add_cert(anchor)
+        store.set_time(now.astimezone(UTC))
+        return store
 
 
 def is_authority(certificate: x509.Certificate) -> bool:

@@ -64,10 +64,9 @@ def verify_chain(
 
 
 def _by_openssl(chain: Sequence[x509.Certificate], trust: TrustStore, now: datetime) -> Verdict:
-    trust.store.set_time(now)
     leaf, *others = (crypto.X509.from_cryptography(certificate) for certificate in chain)
     try:
-        crypto.X509StoreContext(trust.store, leaf, others).verify_certificate()
+        crypto.X509StoreContext(trust.store_at(now), leaf, others).verify_certificate()
     except crypto.X509StoreContextError as error:
         return _explained(error, chain[0])
     except crypto.Error as error:
