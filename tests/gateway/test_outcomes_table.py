@@ -27,14 +27,14 @@ BEFORE_220 = {
     Event.LOST_BEFORE_220,
 }
 UNVERIFIED = {Event.NOT_TRUSTED, Event.NAME_MISMATCH, Event.EXPIRED}
-CELLS = [(mode, event) for mode in MODES for event in Event]
+CELLS: list[tuple[ResolvedTLSMode, Event]] = [(mode, event) for mode in MODES for event in Event]
 
 
 def ids(cells: list[tuple[ResolvedTLSMode, Event]]) -> list[str]:
     return [f"{mode} when {event}" for mode, event in cells]
 
 
-def expected(mode: ResolvedTLSMode, event: Event) -> Decision:  # noqa: C901 - D1 to D8 as sentences
+def expected(mode: ResolvedTLSMode, event: Event) -> Decision:
     """The feature list in words, written a second time and in another way."""
     if event in outcomes_table.BEFORE_TLS_IS_ASKED_FOR:
         return Decision.NEXT_HOST

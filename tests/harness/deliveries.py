@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def route(port: int, host: str = "127.0.0.1", **changes: Any) -> NextHop:
 @contextlib.asynccontextmanager
 async def delivering(
     directory: Path, *, idle: float = 0.5, clock: Callable[[], float] = time.time
-) -> AsyncIterator[Delivering]:
+) -> AsyncGenerator[Delivering]:
     """A running delivery with a spool in `directory`; its `apply` starts it."""
     lines: list[dict[str, Any]] = []
     spool = await Spool.open(directory / "0", clock)

@@ -116,7 +116,7 @@ class FaultySMTP:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, self.address, self.port)
+        self._server = await asyncio.start_server(self._connected, self.address, self.port, limit=32 << 20)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -128,6 +128,11 @@ class FaultySMTP:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def hang_up(self) -> None:
+        """Close all connections."""
+        for task in self._tasks:
+            task.cancel()
 
     def use_certificate(self, certificate: bytes) -> None:
         """Serve another one from the next connection on."""
@@ -192,7 +197,7 @@ class FaultySMTP:
         return self._context(session)
 
 
-class _Closed(Exception):
+class _Closed(Exception):  # noqa: N818 - the server hangs up
     pass
 
 

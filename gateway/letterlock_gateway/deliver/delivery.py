@@ -98,6 +98,11 @@ class Delivery:
         while pending := {*self._sessions, *self._settling_tasks}:
             await asyncio.wait(pending)
 
+    @property
+    def sessions(self) -> int:
+        """Sessions that work now, each with one connection at most."""
+        return len(self._sessions)
+
     # What sessions use (session.Shared).
 
     def terms(self, domain: str) -> Terms:
