@@ -183,8 +183,7 @@ class Postfix:
                 "relayhost": f"[{relay_host}]:{relay_port}",
                 "smtpd_relay_restrictions": "permit_mynetworks, reject",
                 "smtp_tls_security_level": tls,
-                "smtp_tls_secure_cert_match": ", ".join(match),
-                "smtp_tls_verify_cert_match": ", ".join(match),
+                **_names_to_match(match),
                 **(settings or {}),
             },
             port=port,
@@ -341,6 +340,13 @@ class Postfix:
         if done.returncode != 0:
             raise PostfixError(f"{program} {' '.join(arguments)}: {text}\n{self.log}")
         return text
+
+
+def _names_to_match(match: Sequence[str]) -> dict[str, str]:
+    """Settings for the names a relay's certificate may hold; an empty one would be fatal to Postfix."""
+    if not match:
+        return {}
+    return dict.fromkeys(("smtp_tls_secure_cert_match", "smtp_tls_verify_cert_match"), ", ".join(match))
 
 
 def _alive(pid: int) -> bool:

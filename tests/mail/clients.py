@@ -54,7 +54,7 @@ def send_one(
 def sending(
     port: int, *, clients: int = 20, stop_on_failure: bool = False, address: str = "127.0.0.1"
 ) -> Generator[Record]:
-    """`clients` clients send without pause while the body of the `with` runs; all have ended when it is left."""
+    """So many clients send without pause while the body of the `with` runs; on leaving, all have ended."""
     record = Record()
     ending = threading.Event()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -24,8 +24,8 @@ def authority() -> Authority:
 def between(tmp_path: Path, authority: Authority) -> Iterator[MakeBetween]:
     """Makes a member that relays to a real Postfix, both running: `between(reception="Required")`.
 
-    `mailbox_pem`: the receiving Postfix's key and certificate, for the recipient domain unless given. `trusted`:
-    CA certificates. `receiving` False: Postfix is not started. Other arguments are fields of the relay.
+    `mailbox_pem`: key and certificate of the receiving Postfix, for the recipient domain unless given.
+    `trusted`: CA certificates. `receiving` False: Postfix is not started. Others are fields of the relay.
     """
     with ExitStack() as ends:
 

@@ -73,7 +73,7 @@ def test_fewer_workers_after_a_restart_still_deliver_what_all_had_spooled(betwee
 
 
 def test_a_session_in_progress_survives_a_dead_worker_next_to_it(between: MakeBetween) -> None:
-    """Killing one worker ends its sessions only; the supervisor starts it again and its spool is delivered."""
+    """A dead worker takes its own sessions along only; it is started again, and its spool is delivered."""
     made = between(workers=2)
     workers = made.member.worker_pids()
     assert len(workers) == 2

@@ -1,4 +1,4 @@
-"""New certificates reach a listener that is never idle; no session fails, and a broken pair changes nothing."""
+"""New certificates reach a listener that is never idle: no session fails. A broken pair changes nothing."""
 
 from collections.abc import Sequence
 from hashlib import sha256

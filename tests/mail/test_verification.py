@@ -1,4 +1,4 @@
-"""RequiredVerify towards a Postfix that cannot be verified: mail stays, the reason is said, trust heals it."""
+"""RequiredVerify when Postfix cannot be verified: mail stays, the reason is said, and trust heals it."""
 
 from pathlib import Path
 
