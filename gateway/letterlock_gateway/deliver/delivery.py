@@ -171,6 +171,8 @@ class Delivery:
             return
         now = self.clock()
         for lane in self._lanes.waiting(now):
+            if self._crowded():
+                break
             limit = self.terms(lane.domain).policy.connections
             while lane.wants_session(min(limit, self._lanes.share(lane, _MAX_SESSIONS))):
                 self._open_session(lane)
@@ -178,8 +180,7 @@ class Delivery:
             self._wake_all()  # connections that wait for nothing in particular make room
 
     def _open_session(self, lane: Lane) -> None:
-        lane.sessions += 1
-        self._lanes.served(lane)
+        self._lanes.joined(lane)
         name = f"delivery to {lane.domain}"
         task = asyncio.get_running_loop().create_task(Session(self, lane).run(), name=name)
         self._sessions.add(task)
@@ -187,18 +188,16 @@ class Delivery:
 
     def _session_ended(self, task: asyncio.Task[None], lane: Lane) -> None:
         self._sessions.discard(task)
-        lane.sessions -= 1
+        self._lanes.left(lane)
         if not task.cancelled() and (problem := task.exception()) is not None:
             self.mail_log.error(f"Delivery to {lane.domain} ended: {problem!r}")
         if self.closing:
             return
         self._lanes.drop(lane)
-        if len(lane):
-            pause = lane.paused_until - self.clock()
-            if pause > 0:
-                asyncio.get_running_loop().call_later(pause, self.spool.stored.set)
-            else:
-                self.spool.stored.set()
+        pause = lane.paused_until - self.clock()
+        if len(lane) and pause > 0:
+            asyncio.get_running_loop().call_later(pause, self.spool.stored.set)
+        self.spool.stored.set()  # another lane may have waited for the room
 
     def _settled(self, task: asyncio.Task[None], count: int) -> None:
         self._settling_tasks.discard(task)

@@ -85,6 +85,8 @@ class Lanes:
         self._lanes: OrderedDict[str, Lane] = OrderedDict()
         self.recipients = 0
         """Leased from the spool and not settled yet."""
+        self.sessions = 0
+        """Of all lanes together."""
 
     def add(self, queued: Queued) -> Lane:
         """`queued` waits in its domain's lane."""
@@ -108,16 +110,18 @@ class Lanes:
         """Lanes with jobs that may go, the one that got a session longest ago first."""
         return [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
 
-    def sessions(self) -> int:
-        """All sessions."""
-        return sum(lane.sessions for lane in self._lanes.values())
-
     def share(self, lane: Lane, most: int) -> int:
         """How many of `most` sessions `lane` may have: half of what the others leave, so that some is left."""
-        others = self.sessions() - lane.sessions
+        others = self.sessions - lane.sessions
         return max((most - others) // 2, 1 if others < most else 0)
 
-    def served(self, lane: Lane) -> None:
+    def joined(self, lane: Lane) -> None:
         """`lane` got a session: it is the last in line for the next one."""
-        if lane.domain in self._lanes:
-            self._lanes.move_to_end(lane.domain)
+        lane.sessions += 1
+        self.sessions += 1
+        self._lanes.move_to_end(lane.domain)
+
+    def left(self, lane: Lane) -> None:
+        """A session of `lane` has ended."""
+        lane.sessions -= 1
+        self.sessions -= 1

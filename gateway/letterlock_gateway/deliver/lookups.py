@@ -14,6 +14,7 @@ from typing import Any, Final, Literal
 
 import dns.asyncresolver
 import dns.exception
+import dns.name
 import dns.nameserver
 import dns.resolver
 import dns.reversename
@@ -26,6 +27,14 @@ _SECONDS: Final = 10.0
 _CACHED: Final = 10_000
 # getaddrinfo blocks, and a slow one must not hold up what else uses the loop's own threads.
 _THREADS: Final = ThreadPoolExecutor(16, thread_name_prefix="getaddrinfo")
+# Texts that no query can carry.
+_NO_NAMES: Final = (
+    dns.name.EmptyLabel,
+    dns.name.LabelTooLong,
+    dns.name.NameTooLong,
+    dns.name.BadEscape,
+    dns.name.IDNAException,
+)
 # Of the names in a reverse zone, which its owner may fill at will.
 _MAX_REVERSE: Final = 5
 
@@ -104,8 +113,10 @@ class Lookups:
             return []
         except dns.resolver.NXDOMAIN:
             raise Undeliverable("5.1.2", f"{name} does not exist (NXDOMAIN)") from None
+        except _NO_NAMES as error:
+            raise Undeliverable("5.1.2", f"{name} is no domain name: {error}") from error
         except (dns.exception.DNSException, OSError, ValueError) as error:
-            # DNSException covers time-outs, SERVFAIL of every server, and names that no query can carry.
+            # DNSException covers time-outs and SERVFAIL of every server.
             raise NotNow(f"{kind} look-up of {name} failed: {error}") from error
 
     def _dns(self) -> dns.asyncresolver.Resolver:

@@ -89,6 +89,9 @@ class Wire(asyncio.Protocol):
 
     async def command(self, line: str, seconds: float) -> Reply:
         """Send one command line and wait for its reply. Raises Lost."""
+        if self._replies:
+            # A server that gives up an idle connection says so before it closes.
+            self.abort(f"unexpected reply: {self._replies.popleft()}")
         self.send(line.encode("utf-8") + b"\r\n")
         return await self.reply(seconds)
 
