@@ -27,7 +27,13 @@ class Record:
 
 
 def send_one(
-    port: int, record: Record, context: ssl.SSLContext, *, size: int = 4096, address: str = "127.0.0.1"
+    port: int,
+    record: Record,
+    context: ssl.SSLContext,
+    *,
+    size: int = 4096,
+    address: str = "127.0.0.1",
+    to: str = "someone@mailbox.example",
 ) -> None:
     """One session with one message. Its outcome goes into `record`; raises nothing."""
     identity = f"<{uuid.uuid4()}@client.example>"
@@ -40,7 +46,7 @@ def send_one(
             served = sha256(connected.getpeercert(binary_form=True)).hexdigest()
             with record.lock:
                 record.certificates.append(served)
-            client.sendmail("sender@client.example", ["someone@mailbox.example"], message)
+            client.sendmail("sender@client.example", [to], message)
             acknowledged = True
             with record.lock:
                 record.acknowledged.append(identity)
@@ -52,7 +58,12 @@ def send_one(
 
 @contextmanager
 def sending(
-    port: int, *, clients: int = 20, stop_on_failure: bool = False, address: str = "127.0.0.1"
+    port: int,
+    *,
+    clients: int = 20,
+    stop_on_failure: bool = False,
+    address: str = "127.0.0.1",
+    to: str = "someone@mailbox.example",
 ) -> Generator[Record]:
     """So many clients send without pause while the body of the `with` runs; on leaving, all have ended."""
     record = Record()
@@ -63,7 +74,7 @@ def sending(
 
     def client() -> None:
         while not ending.is_set():
-            send_one(port, record, context, address=address)
+            send_one(port, record, context, address=address, to=to)
             if stop_on_failure and record.failures:
                 return
 
