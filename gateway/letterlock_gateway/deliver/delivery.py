@@ -80,8 +80,9 @@ class Delivery:
         """Deliver until `close`."""
         while not self.closing:
             self.spool.stored.clear()
-            wait = await self._fill()
+            await self._fill()
             self._open_sessions()
+            wait = await self._pause()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self.spool.stored.wait()
@@ -152,19 +153,26 @@ class Delivery:
 
     # The scheduler.
 
-    async def _fill(self) -> float | None:
-        """Take what is due into the lanes. Gives seconds until there is more to do; None: until woken."""
+    def _room(self) -> int:
+        return _MAX_RECIPIENTS - self._lanes.recipients
+
+    async def _fill(self) -> None:
+        """Take what is due into the lanes."""
+        if self._running is None or self._room() <= 0:
+            return
+        for queued in await self.spool.due(self.clock(), self._room()):
+            self._wake_one(self._lanes.add(queued))
+
+    async def _pause(self) -> float | None:
+        """Seconds until there is more to do; None: until woken."""
         if self._running is None:
             return None
-        room = _MAX_RECIPIENTS - self._lanes.recipients
-        if room <= 0:
-            return None  # woken when some are settled
-        due = await self.spool.due(self.clock(), room)
-        for queued in due:
-            lane = self._lanes.add(queued)
-            self._wake_one(lane)
-        upcoming = await self.spool.next_due()
-        return None if upcoming is None else max(upcoming - self.clock(), 0.0)
+        now = self.clock()
+        upcoming = [self._lanes.next_resumed(now)]
+        if self._room() > 0:  # else woken when some are settled
+            upcoming.append(await self.spool.next_due())
+        times = [time for time in upcoming if time is not None]
+        return max(min(times) - now, 0.0) if times else None
 
     def _open_sessions(self) -> None:
         if self._running is None or self.closing:
@@ -194,9 +202,6 @@ class Delivery:
         if self.closing:
             return
         self._lanes.drop(lane)
-        pause = lane.paused_until - self.clock()
-        if len(lane) and pause > 0:
-            asyncio.get_running_loop().call_later(pause, self.spool.stored.set)
         self.spool.stored.set()  # another lane may have waited for the room
 
     def _settled(self, task: asyncio.Task[None], count: int) -> None:

@@ -110,6 +110,11 @@ class Lanes:
         """Lanes with jobs that may go, the one that got a session longest ago first."""
         return [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
 
+    def next_resumed(self, now: float) -> float | None:
+        """When the first lane that is paused may go on; None: none is."""
+        paused = [one.paused_until for one in self._lanes.values() if len(one) and one.paused_until > now]
+        return min(paused, default=None)
+
     def share(self, lane: Lane, most: int) -> int:
         """How many of `most` sessions `lane` may have: half of what the others leave, so that some is left."""
         others = self.sessions - lane.sessions
