@@ -1,0 +1,37 @@
+"""What a member costs while nothing happens, and how long it takes to start."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+
+from tests.bench import relays
+from tests.bench.report import Report
+from tests.bench.sink import Sink
+
+
+def measure(report: Report, rounds: int) -> None:
+    """Start a member some times; note the time until it accepts connections, and its memory then."""
+    certificates = relays.Certificates.make()
+    starts: list[float] = []
+    memory: list[float] = []
+    with Sink(certificates.sink, 1) as sink:
+        for _ in range(rounds):
+            with tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder:
+                began = time.monotonic()
+                with relays.letterlock(Path(folder), certificates, sink, messages_per_connection=1) as (
+                    member,
+                    _relay,
+                ):
+                    starts.append(time.monotonic() - began)
+                    assert member.process is not None
+                    memory.append(mebibytes(member.process.pid))
+    report.series("member: from exec to a snapshot that runs", starts, "s")
+    report.series("member at rest, all its processes", memory, "MiB")
+
+
+def mebibytes(pid: int) -> float:
+    """Memory of a process and all below it; what they share is counted once (PSS)."""
+    whole = psutil.Process(pid)
+    return sum(one.memory_full_info().pss for one in [whole, *whole.children(recursive=True)]) / 2**20

@@ -1,0 +1,95 @@
+"""Messages per second, received and relayed, STARTTLS on both sides: Letterlock and Postfix in alternating rounds."""
+
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.bench import load, relays
+from tests.bench.load import Load
+from tests.bench.report import Report
+from tests.bench.sink import Sink
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """How much, and how."""
+
+    rounds: int
+    messages: int
+    clients: int = 20
+    size: int = 4096
+    generators: int = 2
+    reuse: bool = False
+    """Whether relays may send several messages over one connection to the next hop."""
+
+
+@dataclass(frozen=True)
+class Round:
+    """One round of one relay."""
+
+    received: float
+    """Messages per second that got their 250."""
+    relayed: float
+    """Messages per second that reached the sink, from the first connection to the last message there."""
+
+
+class IncompleteError(RuntimeError):
+    """A round in which not every message arrived: its numbers would mean nothing."""
+
+
+def measure(scenario: Scenario, report: Report) -> None:
+    """Run it and report."""
+    certificates = relays.Certificates.make()
+    results: dict[str, list[Round]] = {"Letterlock": [], "Postfix": []}
+    with (
+        tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder,
+        Sink(certificates.sink, 2) as sink,
+        relays.letterlock(
+            Path(folder), certificates, sink, messages_per_connection=50 if scenario.reuse else 1
+        ) as (_, relay),
+        relays.postfix(certificates, sink, reuse=scenario.reuse) as postfix,
+    ):
+        ports = {"Letterlock": relay.port, "Postfix": postfix.port}
+        for port in ports.values():  # caches, worker processes, first logs
+            _round(Scenario(1, 100), port, sink)
+        for number in range(scenario.rounds):
+            # Who begins changes: whatever the machine does beside this hits both alike.
+            order = list(ports) if number % 2 == 0 else list(reversed(ports))
+            for name in order:
+                done = _round(scenario, ports[name], sink)
+                results[name].append(done)
+                report.note(
+                    f"round {number + 1} {name:<10} received {done.received:7.1f}/s  relayed {done.relayed:7.1f}/s"
+                )
+    for name, rounds in results.items():
+        more = {"reuse": scenario.reuse, "messages": scenario.messages, "clients": scenario.clients}
+        suffix = "connections to the next hop kept" if scenario.reuse else "one connection a message"
+        report.series(f"{name}, received", [one.received for one in rounds], "messages/s", **more)
+        report.series(f"{name}, relayed ({suffix})", [one.relayed for one in rounds], "messages/s", **more)
+
+
+def _round(scenario: Scenario, port: int, sink: Sink) -> Round:
+    sink.reset()
+    sent = load.run(
+        Load(
+            "127.0.0.1",
+            port,
+            scenario.messages,
+            scenario.clients,
+            scenario.size,
+            f"someone@{relays.DOMAIN}",
+        ),
+        scenario.generators,
+    )
+    if sent.errors:
+        raise IncompleteError(f"{len(sent.errors)} sessions failed, the first: {sent.errors[0]}")
+    deadline = time.monotonic() + 120
+    while sink.count < scenario.messages:
+        if time.monotonic() > deadline:
+            raise IncompleteError(f"only {sink.count} of {scenario.messages} messages reached the sink")
+        time.sleep(0.02)
+    return Round(
+        received=sent.accepted / (sent.ended - sent.started),
+        relayed=scenario.messages / (sink.last - sent.started),
+    )
