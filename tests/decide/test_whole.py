@@ -260,3 +260,27 @@ def test_a_listeners_service_goes_with_the_listener():
     made = objects(given, decide(given, NOW), "image:1")
     (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
     assert service["metadata"]["ownerReferences"][0]["kind"] == "Listener"
+
+
+@pytest.mark.parametrize(
+    ("resource", "named"),
+    [
+        pytest.param(
+            gateway(management={"https": {"port": 8443}}), "management.https", id="HTTPS management"
+        ),
+        pytest.param(gateway(delivery={"tlsAlert": "Enabled"}), "delivery.tlsAlert", id="alerts"),
+        pytest.param(
+            ca_list("own", certificates=ca_pem(), export={"configMapName": "cas", "fileName": "cas.txt"}),
+            "export",
+            id="export of a CA list",
+        ),
+    ],
+)
+def test_what_is_not_there_yet_is_said_and_everything_else_goes_on(resource: Any, named: str):
+    parts = [one for one in PARTS if (one.kind, one.name) != (resource.kind, resource.name)]
+    _, plan = settled(*parts, resource)
+    assert verdict(plan, resource.kind, resource.name, "Accepted") == ("False", "NotSupported")
+    assert named in condition(plan, resource.kind, resource.name, "Accepted").message
+    assert verdict(plan, resource.kind, resource.name, "Programmed") == ("False", "NotSupported")
+    assert [one.name for one in plan.mounts["default"].snapshot.listeners] == ["public"]
+    assert "own" in plan.mounts["default"].snapshot.trust

@@ -75,8 +75,16 @@ def _judge(name: str, ca_list: CAList, world: World, now: datetime) -> Authoriti
         trust = TrustList(file=ca_file_name(read.content), is_global=ca_list.spec.scope == "Global")
     else:
         ready = true(Type.READY, Reason.DISABLED, "switched off: none of its certificates is trusted")
+    exporting = (Reason.NOT_SUPPORTED, "export is not available in this version: leave it out")
     return Authorities(
-        accepted(None), ready, read.content, read.count, read.pinned, read.rejected, read.expiring_next, trust
+        accepted(exporting if ca_list.spec.export else None),
+        ready,
+        read.content,
+        read.count,
+        read.pinned,
+        read.rejected,
+        read.expiring_next,
+        trust,
     )
 
 

@@ -109,7 +109,7 @@ def build(
     tls_files = {name: made[name] for name in snapshot.files if name.startswith("tls-") and name in made}
     ca_files = authorities.ca_files(lists, frozenset(trust))
     missing = set(snapshot.files) - set(tls_files) - set(ca_files)
-    finding = _name_taken(world, gateway.name) or finding
+    finding = _name_taken(world, gateway.name) or finding or _not_supported(gateway)
     encoded = snapshot.encode()
     problem: Finding | None = None
     if missing:
@@ -121,6 +121,22 @@ def build(
         )
     mount = None if problem else Mount(snapshot, tls_files, ca_files)
     return Outcome(gateway, snapshot, content_hash(encoded), mount, problem or finding, demo, heard, controls)
+
+
+def _not_supported(gateway: MailGateway) -> Finding | None:
+    """What is asked for and not there yet is said, and never ignored silently; everything else goes on."""
+    spec = gateway.spec
+    asked = {
+        "management.https": spec.management.https is not None,
+        "ldap": bool(spec.ldap),
+        "delivery.tlsAlert": spec.delivery.tls_alert == "Enabled",
+    }
+    named = [what for what, there in asked.items() if there]
+    return (
+        (Reason.NOT_SUPPORTED, f"{named[0]} is not available in this version: leave it out")
+        if named
+        else None
+    )
 
 
 def _name_taken(world: World, gateway: str) -> Finding | None:
