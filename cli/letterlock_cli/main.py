@@ -102,6 +102,12 @@ def operator(
     image: Annotated[
         str, typer.Option(help="Image of members that name none. Default: $LETTERLOCK_IMAGE.")
     ] = "",
+    lease: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMESPACE/NAME", help="Of several operators only the holder of this Lease acts."
+        ),
+    ] = "",
     health_port: Annotated[int | None, typer.Option(help="Answer /healthz on this port.")] = None,
     log_format: LogFormat = "json",
 ) -> None:
@@ -120,6 +126,7 @@ def operator(
         kubeconfig=kubeconfig,
         context=context,
         image=image,
+        lease=lease,
         health_port=health_port,
         log_format=log_format,
     )
