@@ -180,12 +180,16 @@ class Following:
 
 
 def _is_behind(target: Target, followed: _Followed) -> bool:
-    """Whether the member may still come to the wanted snapshot by itself."""
+    """Whether the member does not run the wanted snapshot yet.
+
+    One that has refused it counts too: a kubelet that reads the Secrets before a change and the snapshot after
+    it mounts a set with holes, and the next look heals that (measured: else it stays so for a minute).
+    """
     state, _ = followed.answers.get(target.uid, (None, ""))
     if state is None:
         return True
     wanted = followed.wanted.snapshot
-    return bool(wanted) and wanted not in (state.snapshot, state.refused)
+    return bool(wanted) and wanted != state.snapshot
 
 
 def _member(target: Target, followed: _Followed) -> Member:
