@@ -6,6 +6,7 @@ look alike.
 
 import asyncio
 import base64
+import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -68,12 +69,10 @@ def _state_directory(where: Where) -> Path:
 def _from_folder(where: Where, kinds: tuple[str, ...]) -> list[Object]:
     from letterlock_cli.up.state import State
 
-    found = State(_state_directory(where)).resources()
-    return [
-        resource.model_dump(mode="json", by_alias=True, exclude_none=True, exclude_unset=True)
-        for (kind, _), resource in sorted(found.items())
-        if kind in kinds
-    ]
+    state = State(_state_directory(where))
+    for problem in state.problems():
+        print(f"error: {problem}", file=sys.stderr)
+    return [item for (kind, _), item in sorted(state.objects().items()) if kind in kinds]
 
 
 async def _from_cluster(where: Where, kinds: tuple[str, ...]) -> list[Object]:

@@ -48,6 +48,8 @@ class MemberProcess:
     def __init__(self, launch: Launch, warn: Warn) -> None:
         self.launch = launch
         self.state_port = 0
+        self.was_ready = False
+        """Whether it has been ready since it was started; kept by whoever polls it."""
         self._warn = warn
         self._process: Process | None = None
         self._task: asyncio.Task[None] | None = None
@@ -88,7 +90,7 @@ class MemberProcess:
     async def _keep_running(self) -> None:
         deaths = 0
         while not self._stopping:
-            started = time.monotonic()
+            started, self.was_ready = time.monotonic(), False
             self.state_port, health_port = free_ports(2)
             try:
                 self._process = await asyncio.create_subprocess_exec(

@@ -4,7 +4,7 @@ Called by `reconcile`.
 """
 
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Final, Protocol, Self
 
@@ -38,7 +38,11 @@ class Screen(Protocol):
         """One line that needs attention: a warning of a member, a file that was not taken."""
         ...
 
-    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+    def problems(self, problems: Sequence[str]) -> None:
+        """What is wrong in the folder now, instead of what was before."""
+        ...
+
+    def show(self, statuses: Statuses) -> None:
         """How things stand."""
         ...
 
@@ -71,14 +75,17 @@ class Lines:
         """See Screen."""
         print(text, file=sys.stderr, flush=True)
 
-    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+    def problems(self, problems: Sequence[str]) -> None:
         """See Screen."""
         now = set(problems)
         for problem in sorted(now - self._problems):
             self.warn(f"error: {problem}")
-        for problem in sorted(self._problems - now):
-            print(f"mended: {problem.partition(': ')[0]}", flush=True)
+        for file in sorted(_files(self._problems) - _files(now)):
+            self.note(f"{file}: taken again")
         self._problems = now
+
+    def show(self, statuses: Statuses) -> None:
+        """See Screen."""
         current: dict[tuple[str, str, str], tuple[str, str, str]] = {}
         for (kind, name), status in in_order(statuses):
             for condition in status.conditions:
@@ -124,7 +131,12 @@ class LiveTable:
         self._lines = [*self._lines, line][-self._KEPT :]
         self._draw()
 
-    def show(self, statuses: Statuses, problems: Iterable[str]) -> None:
+    def problems(self, problems: Sequence[str]) -> None:
+        """See Screen."""
+        self._problems = list(problems)
+        self._draw()
+
+    def show(self, statuses: Statuses) -> None:
         """See Screen."""
         table = Table(box=None, pad_edge=False, header_style="bold")
         for heading in ("KIND", "NAME", "CONDITIONS", "MESSAGE"):
@@ -136,7 +148,6 @@ class LiveTable:
             )
             table.add_row(kind, name, words, "\n".join(c.message for c in status.conditions if attention(c)))
         self._table = table
-        self._problems = list(problems)
         self._draw()
 
     def _draw(self) -> None:
@@ -159,6 +170,10 @@ def describe(condition: Condition) -> str:
     """One condition on one line."""
     message = " ".join(condition.message.split())
     return f"{condition.type}={condition.status} ({condition.reason})" + (f": {message}" if message else "")
+
+
+def _files(problems: Iterable[str]) -> set[str]:
+    return {problem.partition(":")[0] for problem in problems}
 
 
 def in_order(statuses: Statuses) -> list[tuple[tuple[str, str], AnyStatus]]:

@@ -8,21 +8,24 @@ Layout, and who reads it besides us:
     mount/GATEWAY/              what a member has mounted
     spool/MEMBER/               its mail
     log/MEMBER.log              its log
+    problems                    what is wrong in the folder, one line each
 
 Files are 0600 and directories 0700: keys are among them.
 """
 
+import contextlib
 import fcntl
 import hashlib
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
 import yaml
 from pydantic import ValidationError
 
+from letterlock_api.base import API_VERSION
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_cli.failures import CommandError
 from letterlock_cli.up.atomic import make_directory, swap_directory, write_file
@@ -30,7 +33,11 @@ from letterlock_operator.plan import AnyStatus
 from letterlock_operator.world import Keep
 
 DEFAULT_PARENT: Final = ".letterlock"
+type Key = tuple[str, str]
+"""(kind, name)."""
+
 _OWNER_FILE: Final = ".owner"
+_PROBLEMS_FILE: Final = "problems"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
@@ -45,6 +52,7 @@ class State:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self._lock: int | None = None
+        self._problems: list[str] | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -99,34 +107,63 @@ class State:
         link = make_directory(self.directory / "secrets") / name
         swap_directory(link, {**data, _OWNER_FILE: owner.encode()}, f".{name}.{secrets.token_hex(4)}")
 
-    def resources(self) -> dict[tuple[str, str], AnyResource]:
+    def resources(self) -> dict[Key, AnyResource]:
         """Every resource with the status that was written last, by (kind, name); unreadable ones left out."""
-        found: dict[tuple[str, str], AnyResource] = {}
-        for kind, model in KINDS.items():
+        found: dict[Key, AnyResource] = {}
+        for (kind, name), item in self.objects().items():
+            with contextlib.suppress(ValidationError):
+                found[kind, name] = KINDS[kind].model_validate(item)
+        return found
+
+    def objects(self) -> dict[Key, dict[str, Any]]:
+        """The same as plain dicts, with those that do not fit the models and so have a status only."""
+        found: dict[Key, dict[str, Any]] = {}
+        for kind in KINDS:
             for path in _entries(self.directory / "status" / kind):
-                if path.suffix != ".yaml" or path.name.startswith("."):
-                    continue
-                try:
-                    found[kind, path.stem] = model.model_validate(_load(path))
-                except (OSError, yaml.YAMLError, ValidationError):
-                    continue
+                if path.suffix == ".yaml" and not path.name.startswith("."):
+                    with contextlib.suppress(OSError, yaml.YAMLError):
+                        found[kind, path.stem] = _load(path)
         return found
 
     def store_status(self, resource: AnyResource, status: AnyStatus) -> None:
         """Write a resource with its status, as `kubectl get -o yaml` would show it."""
+        metadata = {"name": resource.name, "generation": resource.metadata.generation}
+        self._store(resource.kind, metadata, spec_as_written(resource), status)
+
+    def store_invalid(self, kind: str, name: str, status: AnyStatus) -> None:
+        """Write the status of a resource that does not fit the models."""
+        self._store(kind, {"name": name}, None, status)
+
+    def _store(
+        self, kind: str, metadata: Mapping[str, Any], spec: Mapping[str, Any] | None, status: AnyStatus
+    ) -> None:
         body = {
-            "apiVersion": resource.api_version,
-            "kind": resource.kind,
-            "metadata": {"name": resource.name, "generation": resource.metadata.generation},
-            "spec": spec_as_written(resource),
+            "apiVersion": API_VERSION,
+            "kind": kind,
+            "metadata": metadata,
+            **({"spec": spec} if spec is not None else {}),
             "status": status.model_dump(mode="json", by_alias=True, exclude_none=True),
         }
         text = yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120)
-        write_file(self.directory / "status" / resource.kind / f"{resource.name}.yaml", text.encode())
+        write_file(self.directory / "status" / kind / f"{metadata['name']}.yaml", text.encode())
 
     def forget_status(self, kind: str, name: str) -> None:
         """The resource is gone from the folder."""
         (self.directory / "status" / kind / f"{name}.yaml").unlink(missing_ok=True)
+
+    def problems(self) -> list[str]:
+        """What was wrong in the folder when `up` looked last, one line each."""
+        path = self.directory / _PROBLEMS_FILE
+        return path.read_text().splitlines() if path.is_file() else []
+
+    def store_problems(self, problems: Sequence[str]) -> bool:
+        """Write that. True if it is news."""
+        lines = [" ".join(problem.split()) for problem in problems]
+        if lines == self._problems:
+            return False
+        self._problems = lines
+        write_file(self.directory / _PROBLEMS_FILE, "".join(f"{line}\n" for line in lines).encode())
+        return True
 
 
 def spec_as_written(resource: AnyResource) -> dict[str, Any]:
