@@ -49,6 +49,13 @@ def test_storage_never_changes() -> None:
         (listener(port="25"), "spec.port: Input should be a valid integer, not '25'"),
         (listener(maxConcurency=5), "spec.maxConcurency: unknown field: did you mean maxConcurrency?"),
         (
+            listener(defaultPolicy={"tls": {"mode": False}}),
+            (
+                "spec.defaultPolicy.tls.mode: write one of 'No', 'Preferred' or 'Required', not False"
+                ' (YAML reads a bare No as false: write "No", in quotes)'
+            ),
+        ),
+        (
             destination("a.example", tls={"mod": "No"}),
             "spec.tls.mod: unknown field: did you mean mode?",
         ),
@@ -67,6 +74,7 @@ def test_storage_never_changes() -> None:
     ],
     ids=[
         "a number written as text",
+        "a bare No in YAML",
         "a misspelt field",
         "a misspelt field further down",
         "a list in a list",

@@ -1,6 +1,7 @@
 """`letterlock up`: from the command's arguments to a running loop. Called by `main`."""
 
 import asyncio
+import os
 from pathlib import Path
 
 from letterlock_cli.failures import CommandError
@@ -13,6 +14,7 @@ def run(folder: Path, state: Path | None, workers: int | None, notes: Path | Non
     """Serve `folder` until SIGINT or SIGTERM. Raises CommandError."""
     if not folder.is_dir():
         raise CommandError(f"{folder} is not a folder: give one with manifests, such as examples/quickstart")
+    os.umask(0o077)  # keys and mail are for us alone, whoever of us writes them
     directory = (state or default_directory(folder)).absolute()
     with State(directory) as kept, screen() as shown:
         shown.note(f"folder {folder}, state {directory}")

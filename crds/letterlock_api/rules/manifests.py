@@ -61,7 +61,8 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
         case "extra_forbidden":
             return _unknown(detail["loc"], model)
         case "literal_error":
-            return f"write one of {context['expected']}, not {found!r}"
+            quoted = ' (YAML reads a bare No as false: write "No", in quotes)' if found is False else ""
+            return f"write one of {context['expected']}, not {found!r}{quoted}"
         case "greater_than_equal":
             return f"write a number of at least {context['ge']}, not {found!r}"
         case "less_than_equal":
