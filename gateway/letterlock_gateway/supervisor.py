@@ -6,9 +6,12 @@ Called by `letterlock gateway` and by `python -m letterlock_gateway`.
 import asyncio
 import signal
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Final
 
 from letterlock_gateway import worker
+from letterlock_gateway.counters import Counters
 from letterlock_gateway.member import Member
 from letterlock_gateway.nursery import Nursery
 from letterlock_gateway.options import Options
@@ -23,26 +26,33 @@ def run(options: Options) -> int:
 
     Forks, so it must be called before the process has a thread or an event loop.
     """
-    nursery = Nursery.open(worker.run)
-    return asyncio.run(_run(options, nursery, Log(options.log_format, bound={"member": options.member})))
-
-
-async def _run(options: Options, nursery: Nursery, say: Log) -> int:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    began = time.monotonic()
-    nursery.attach()
+    say = Log(options.log_format, bound={"member": options.member})
     try:
         options.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
         numbers = worker_numbers(options)
     except OSError as error:
         say.error(f"The spool directory cannot be used: {error}")
         return _FAILED
+    counters = Counters.create(len(numbers))
+    nursery = Nursery.open(partial(worker.run, counters))
+    return asyncio.run(_run(options, numbers, counters, nursery, say))
+
+
+async def _run(
+    options: Options, numbers: Sequence[int], counters: Counters, nursery: Nursery, say: Log
+) -> int:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    began = time.monotonic()
+    nursery.attach()
     say.info(f"Member {options.member} starts with {len(numbers)} workers")
     heard: Heard = asyncio.Queue()
-    workers = {number: WorkerProcess(number, options, say, nursery, heard) for number in numbers}
+    workers = {
+        number: WorkerProcess(number, options, say, nursery, heard, counters.tally(table))
+        for table, number in enumerate(numbers)
+    }
     for one in workers.values():
         one.start()
     member = Member(options, say, workers, heard, began)

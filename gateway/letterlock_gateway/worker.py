@@ -1,7 +1,7 @@
 """One worker process: its own event loop, spool and deliveries, and listeners that share the ports.
 
-Started by the supervisor as `python -m letterlock_gateway.worker FD`, FD being one end of a socketpair. All
-it knows comes over that channel. When the supervisor dies the worker ends: the kernel tells it, and the
+Forked by the nursery, with one end of a socketpair. All it knows comes over that channel; what it counts for
+limits is in memory that all workers share. When the supervisor dies the worker ends: the kernel tells it, and the
 channel closes.
 """
 
@@ -20,6 +20,7 @@ import uvloop
 from letterlock_api.snapshot import content_hash
 from letterlock_api.state import ListenerState
 from letterlock_gateway import channel
+from letterlock_gateway.counters import Counters, Tally
 from letterlock_gateway.deliver import Delivery
 from letterlock_gateway.manage.merging import report_message
 from letterlock_gateway.mount import MountRefused, assemble
@@ -46,10 +47,11 @@ _ORPHAN_GRACE: Final = 2.0
 class Worker:
     """A worker from its first message to its end."""
 
-    def __init__(self, number: int, options: Options, messages: channel.Channel) -> None:
+    def __init__(self, number: int, options: Options, messages: channel.Channel, tally: Tally) -> None:
         self._number = number
         self._options = options
         self._messages = messages
+        self._tally = tally
         self._log = Log(options.log_format, bound={"member": options.member, "worker": number})
         self._outcomes = Outcomes()
         self._stop = asyncio.Event()
@@ -94,8 +96,8 @@ class Worker:
             return
         self._spool = spool
         self._problem = ""
-        reception = Reception(spool, self._log, self._options, time.time)
-        delivery = Delivery(spool, self._log, self._outcomes, time.time)
+        reception = Reception(spool, self._log, self._options, time.time, self._tally)
+        delivery = Delivery(spool, self._log, self._outcomes, time.time, tally=self._tally)
         delivering = asyncio.create_task(delivery.run(), name="delivery")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         taking = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")
@@ -216,15 +218,16 @@ def changed_for(before: RunningSet, fresh: RunningSet) -> Callable[[str], bool] 
     return lambda domain: before.destination_for(domain) != fresh.destination_for(domain)
 
 
-async def _main(end: socket.socket) -> None:
+async def _main(counters: Counters, end: socket.socket) -> None:
     messages = await channel.Channel.open(end)
     start = await messages.receive()
     if start is None:
         return
     end_with_parent(f"letterlock-w{start['number']}", signal.SIGTERM)
-    await Worker(start["number"], Options.from_json(start["options"]), messages).run()
+    options = Options.from_json(start["options"])
+    await Worker(start["number"], options, messages, counters.tally(start["table"])).run()
 
 
-def run(end: socket.socket) -> None:
+def run(counters: Counters, end: socket.socket) -> None:
     """Work in a process that the nursery has forked for it; `end`: of the channel to the supervisor."""
-    uvloop.run(_main(end))
+    uvloop.run(_main(counters, end))

@@ -12,6 +12,7 @@ import time
 from typing import Any, Final
 
 from letterlock_gateway import channel
+from letterlock_gateway.counters import Tally
 from letterlock_gateway.nursery import Child, Nursery, NurseryLost
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
@@ -29,8 +30,11 @@ type Heard = asyncio.Queue[tuple[int, channel.Message | None]]
 class WorkerProcess:
     """One worker, kept running from `start` to `stop`. What it says goes into `heard`, with its number."""
 
-    def __init__(self, number: int, options: Options, log: Log, nursery: Nursery, heard: Heard) -> None:
+    def __init__(
+        self, number: int, options: Options, log: Log, nursery: Nursery, heard: Heard, tally: Tally
+    ) -> None:
         self.number = number
+        self._tally = tally
         self._options = options
         self._log = log.bind(worker=number)
         self._nursery = nursery
@@ -71,6 +75,7 @@ class WorkerProcess:
                 status = await self._run_once()
             except NurseryLost:
                 return  # the supervisor knows, and ends
+            self._tally.release()
             if self._stopping.is_set():
                 return
             self._heard.put_nowait((self.number, None))
@@ -102,7 +107,12 @@ class WorkerProcess:
         return await child.ended
 
     async def _feed(self, messages: channel.Channel) -> None:
-        start = {"kind": "start", "number": self.number, "options": self._options.to_json()}
+        start = {
+            "kind": "start",
+            "number": self.number,
+            "table": self._tally.number,
+            "options": self._options.to_json(),
+        }
         await messages.send(channel.encode(start))
         sent: bytes | None = None
         while True:

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letterlock_api.snapshot import NextHop, RetrySchedule
+from letterlock_gateway.counters import Tally
 from letterlock_gateway.deliver import bounces, envelopes, nexthops, replies, retry
 from letterlock_gateway.deliver.envelopes import Envelope, Refused
 from letterlock_gateway.deliver.failures import Failure
@@ -308,19 +309,22 @@ def test_a_lane_leaves_room_for_others() -> None:
 
 
 def test_rates_are_per_domain_and_period() -> None:
-    rates = Rates()
+    clock = [0.0]
+    rates = Rates(Tally.alone(lambda: clock[0]))
 
     def take(recipients: int, now: float, domain: str = "a.example") -> float:
-        return rates.take(domain, recipients, count=3, period=10, now=now)
+        clock[0] = now
+        return rates.take(domain, recipients, count=3, period=16, now=now)
 
     assert take(2, 0) == 0
     assert take(1, 1) == 0
-    assert take(1, 2) == 10
+    assert take(1, 2) == 17
     assert take(1, 2, "b.example") == 0
-    assert take(3, 2) == 11
-    assert take(1, 10) == 0
+    assert take(3, 2) == 18
+    assert take(1, 16.9) == 17
+    assert take(1, 17) == 0
     assert take(100, 50) == 0
-    assert take(1, 51) == 60
+    assert take(1, 51) == 67
 
 
 # Bounces

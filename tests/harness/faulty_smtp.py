@@ -109,6 +109,8 @@ class FaultySMTP:
         """Answer 421 to MAIL after so many messages on a connection."""
         self.pause = 0.0
         """Seconds before the reply to a message."""
+        self.most_open = 0
+        """The most connections that there were at one time."""
         self._implicit = implicit_tls
         self._client_ca = client_ca
         self._certificate = certificate
@@ -170,6 +172,7 @@ class FaultySMTP:
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
+        self.most_open = max(self.most_open, len(self._tasks))
         session = Session()
         self.sessions.append(session)
         try:

@@ -8,6 +8,8 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
+from letterlock_gateway.counters import Tally
+from letterlock_gateway.deliver import shares
 from letterlock_gateway.deliver.lanes import Lane, Lanes
 from letterlock_gateway.deliver.lookups import Lookups
 from letterlock_gateway.deliver.rates import Rates
@@ -42,19 +44,25 @@ class Delivery:
         outcomes: Outcomes,
         clock: Callable[[], float],
         *,
+        tally: Tally | None = None,
         timeouts: Timeouts | None = None,
         idle: float = _IDLE,
     ) -> None:
-        """`clock` gives Unix seconds; `idle`: seconds that a connection is kept for the next message."""
+        """`clock` gives Unix seconds; `idle`: seconds that a connection is kept for the next message.
+
+        `tally`: what all workers count together; None: there are no others.
+        """
         self.spool = spool
         self.mail_log = log
         self.clock = clock
         self.timeouts = timeouts or Timeouts()
         self.settling = Settling(spool, log, outcomes, clock)
-        self.rates = Rates()
+        self.rates = Rates(tally)
         self.closing = False
         self._idle_seconds = idle
         self._lanes = Lanes()
+        self._shares = shares.Shares(tally)
+        self._held_back = False
         self._running: RunningSet | None = None
         self._terms: dict[str, Terms] = {}
         self._lookups = Lookups()
@@ -126,6 +134,11 @@ class Delivery:
         self._dcid += NUMBER_STEP
         return self._dcid
 
+    def crowded_out(self, lane: Lane) -> bool:
+        """Whether a session of `lane` must make room: other workers wait for connections to its domain."""
+        limit = self.terms(lane.domain).policy.connections
+        return self._shares.too_many(lane.domain, limit, self.clock())
+
     async def idle(self, lane: Lane) -> None:
         """Return when there may be a job in `lane`, or its connection shall be kept no longer."""
         if self._crowded():
@@ -169,6 +182,8 @@ class Delivery:
             return None
         now = self.clock()
         upcoming = [self._lanes.next_resumed(now)]
+        if self._held_back:  # nobody tells us when another worker gives a connection back
+            upcoming.append(now + shares.AGAIN)
         if self._room() > 0:  # else woken when some are settled
             upcoming.append(await self.spool.next_due())
         times = [time for time in upcoming if time is not None]
@@ -178,11 +193,15 @@ class Delivery:
         if self._running is None or self.closing:
             return
         now = self.clock()
+        self._held_back = False
         for lane in self._lanes.waiting(now):
             if self._crowded():
                 break
             limit = self.terms(lane.domain).policy.connections
             while lane.wants_session(min(limit, self._lanes.share(lane, _MAX_SESSIONS))):
+                if not self._shares.open(lane.domain, limit, now):
+                    self._held_back = True
+                    break
                 self._open_session(lane)
         if self._crowded():
             self._wake_all()  # connections that wait for nothing in particular make room
@@ -197,6 +216,7 @@ class Delivery:
     def _session_ended(self, task: asyncio.Task[None], lane: Lane) -> None:
         self._sessions.discard(task)
         self._lanes.left(lane)
+        self._shares.close(lane.domain)
         if not task.cancelled() and (problem := task.exception()) is not None:
             self.mail_log.error(f"Delivery to {lane.domain} ended: {problem!r}")
         if self.closing:

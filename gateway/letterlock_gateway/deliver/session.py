@@ -45,6 +45,10 @@ class Shared(Protocol):
         """A number for a connection."""
         ...
 
+    def crowded_out(self, lane: Lane) -> bool:
+        """Whether a session of `lane` must make room for other workers."""
+        ...
+
     async def idle(self, lane: Lane) -> None:
         """Return when there may be a job, or no connection shall be kept any longer."""
         ...
@@ -89,7 +93,7 @@ class Session:
         """Work until the lane is empty."""
         try:
             self._job = self._lane.take()
-            while self._job is not None and not self._shared.closing:
+            while self._job is not None and not self._leaving():
                 await self._pass()
         except Exception as problem:  # noqa: BLE001 - a fault of ours must not lose the lease of a message
             self._shared.mail_log.error(f"Delivery to {self._lane.domain} failed: {problem!r}")
@@ -98,7 +102,7 @@ class Session:
                 self._fail(self._shared.terms(self._lane.domain), self._job, failure)
                 self._job = None
         finally:
-            if self._job is not None:  # closing
+            if self._job is not None:  # leaving
                 self._lane.put_back(self._job)
 
     async def _pass(self) -> None:
@@ -176,7 +180,7 @@ class Session:
                 return _Then.NEXT_HOST
             self._settle(connection, job, said)
             self._job = self._lane.take()
-            if connection.messages >= most or not connection.wire.quiet:
+            if connection.messages >= most or not connection.wire.quiet or self._leaving():
                 return _Then.AGAIN
             if self._job is None and not self._shared.closing:
                 await self._shared.idle(self._lane)
@@ -197,6 +201,9 @@ class Session:
         if self._shared.closing or self._changed(connection.terms):
             return False
         return connection.messages == 0 or connection.wire.quiet
+
+    def _leaving(self) -> bool:
+        return self._shared.closing or self._shared.crowded_out(self._lane)
 
     def _changed(self, terms: Terms) -> bool:
         today = self._shared.terms(self._lane.domain)

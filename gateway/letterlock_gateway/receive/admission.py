@@ -6,7 +6,6 @@ Called by `connection`, once the client's address (and names, where they decide)
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.access import Address, Match
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.replies import Reply
@@ -23,7 +22,7 @@ class Admitted:
     terms: Terms | None
     """None: not a word is to be said to it."""
     refusal: Reply | None = None
-    """The only word to be said to it."""
+    """The only word to be said to it. Without one, and with terms, it counts until `limits.leave`."""
 
 
 def decide(
@@ -51,15 +50,12 @@ def decide(
     hub.mail_log.info(f"ICID {icid} {behavior.upper()} SG {match.group} match {match.sender}", icid=icid)
     if behavior == "TCPRefuse":
         return Admitted(icid, host, None)
-    refusal = _over_limit(hub, listener, terms, str(address))
+    refusal = hub.limits.enter(
+        listener.name,
+        str(address),
+        most=listener.max_concurrency,
+        most_of_host=terms.policy.max_connections_per_host,
+    )
     if refusal is not None:
         hub.mail_log.info(f"ICID {icid} refused: {refusal.text}", icid=icid)
     return Admitted(icid, host, terms, refusal)
-
-
-def _over_limit(hub: Hub, listener: ListenerTerms, terms: Terms, address: str) -> Reply | None:
-    if hub.limits.connections(listener.name) >= listener.max_concurrency:
-        return replies.TOO_MANY_CONNECTIONS
-    if hub.limits.connections(listener.name, address) >= terms.policy.max_connections_per_host:
-        return replies.TOO_MANY_FROM_HOST
-    return None

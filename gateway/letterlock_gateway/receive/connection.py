@@ -231,13 +231,12 @@ class Connection(asyncio.Protocol):
         if guest.terms is None:
             self._abort()
             return
-        self._hub.limits.enter(listener.name, self._address)
-        self._terms = guest.terms
         if guest.refusal is not None:
             if not listener.implicit_tls:
                 self._transport.write(guest.refusal.wire)
             self._close()
             return
+        self._terms = guest.terms
         self._session = Session(guest.terms, Quota(self._hub.limits, self._address))
         if listener.implicit_tls:
             self._start_tls(guest.terms, greet=True)

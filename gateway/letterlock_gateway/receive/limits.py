@@ -1,11 +1,15 @@
-"""Counters of one worker, for the limits of listeners and policies. Pure.
+"""Limits of listeners and policies: connections per listener and host, recipients per hour and host.
 
-Connections per listener and host, recipients per hour and host, octets held for messages that are coming in.
+They hold for the member: what is counted is in `counters`, which its workers share. Octets held for messages that are
+coming in are a worker's own. A host is told by its address as text.
 """
 
-from collections import Counter
 from collections.abc import Callable
 from typing import Final
+
+from letterlock_gateway.counters import Tally
+from letterlock_gateway.receive import replies
+from letterlock_gateway.receive.replies import Reply
 
 _HOUR: Final = 3600.0
 # A bound of what messages that are coming in may occupy together, so that many large ones cannot exhaust the
@@ -14,54 +18,46 @@ MAX_BUFFERED: Final = 512 << 20
 
 
 class Limits:
-    """The counters. A host is told by its address as text."""
+    """See the module."""
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float], tally: Tally | None = None) -> None:
+        """`clock` gives Unix seconds; without `tally` nobody else counts."""
         self._clock = clock
-        self._by_listener: Counter[str] = Counter()
-        self._by_host: Counter[tuple[str, str]] = Counter()
-        # (start of the hour, recipients in it) by host.
-        self._recipients: dict[str, tuple[float, int]] = {}
+        self._tally = tally or Tally.alone(clock)
         self.buffered = 0
         """Octets of messages that are coming in or being stored."""
 
-    def enter(self, listener: str, host: str) -> None:
-        """A connection begins."""
-        self._by_listener[listener] += 1
-        self._by_host[listener, host] += 1
+    def enter(self, listener: str, host: str, *, most: int, most_of_host: int) -> Reply | None:
+        """A connection begins, and counts until `leave`; or the refusal: there are enough, and it does not count."""
+        whole, one = self._keys(listener, host)
+        if not self._tally.take(whole, 1, most):
+            return replies.TOO_MANY_CONNECTIONS
+        if not self._tally.take(one, 1, most_of_host):
+            self._tally.add(whole, -1)
+            return replies.TOO_MANY_FROM_HOST
+        return None
 
     def leave(self, listener: str, host: str) -> None:
-        """A connection ends."""
-        self._by_listener[listener] -= 1
-        self._by_host[listener, host] -= 1
-        if self._by_host[listener, host] <= 0:  # hosts come and go; listeners are few
-            del self._by_host[listener, host]
+        """A connection that had entered ends."""
+        for key in self._keys(listener, host):
+            self._tally.add(key, -1)
 
     def connections(self, listener: str, host: str | None = None) -> int:
-        """Connections to `listener`, or only those of `host`."""
-        return self._by_listener[listener] if host is None else self._by_host[listener, host]
+        """Connections of the member to `listener`, or only those of `host`."""
+        whole, one = self._keys(listener, host or "")
+        return self._tally.total(whole if host is None else one)
 
     def take_recipient(self, host: str, per_hour: int | None) -> bool:
         """Count a recipient of `host`; False.
 
-        It had its number for this hour, and the recipient is not counted.
+        It had its number for this hour, and the recipient is not counted. The hour begins with its first recipient.
         """
         if per_hour is None:
             return True
-        now = self._clock()
-        start, count = self._recipients.get(host, (now, 0))
-        if now - start >= _HOUR:
-            start, count = now, 0
-        if count >= per_hour:
-            return False
-        self._recipients[host] = (start, count + 1)
-        return True
+        return self._tally.take(self._tally.key("recipients", host), 1, per_hour, self._clock() + _HOUR)
 
-    def expire(self) -> None:
-        """Forget hosts whose hour is over."""
-        now = self._clock()
-        for host in [host for host, (start, _) in self._recipients.items() if now - start >= _HOUR]:
-            del self._recipients[host]
+    def _keys(self, listener: str, host: str) -> tuple[int, int]:
+        return self._tally.key("listener", listener), self._tally.key("host", listener, host)
 
 
 class Quota:

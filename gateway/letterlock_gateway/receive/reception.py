@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from letterlock_api.snapshot import SnapshotListener
 from letterlock_api.state import ListenerState
+from letterlock_gateway.counters import Tally
 from letterlock_gateway.options import Options
 from letterlock_gateway.receive import sockets, terms
 from letterlock_gateway.receive.connection import Connection
@@ -48,12 +49,19 @@ class _Open:
 class Reception:
     """See the module."""
 
-    def __init__(self, spool: Spool, log: Log, options: Options, clock: Callable[[], float]) -> None:
-        """`clock` gives Unix seconds."""
+    def __init__(
+        self,
+        spool: Spool,
+        log: Log,
+        options: Options,
+        clock: Callable[[], float],
+        tally: Tally | None = None,
+    ) -> None:
+        """`clock` gives Unix seconds; `tally`: what all workers count together; None: there are no others."""
         self.spool = spool
         self.mail_log = log
         self.clock = clock
-        self.limits = Limits(clock)
+        self.limits = Limits(clock, tally)
         self._options = options
         self._open: dict[Endpoint, _Open] = {}
         self._connections: set[Guest] = set()
@@ -214,7 +222,6 @@ class Reception:
         now = loop.time()
         for connection in [one for one in self._connections if one.deadline < now]:
             connection.time_out()
-        self.limits.expire()
         self._timer = loop.call_later(_SWEEP, self._sweep)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
