@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import resource
 import signal
 import socket
 import time
@@ -224,8 +225,15 @@ async def _main(counters: Counters, end: socket.socket) -> None:
     if start is None:
         return
     end_with_parent(f"letterlock-w{start['number']}", signal.SIGTERM)
+    _allow_descriptors()
     options = Options.from_json(start["options"])
     await Worker(start["number"], options, messages, counters.tally(start["table"])).run()
+
+
+def _allow_descriptors() -> None:
+    """As many as we may have: each connection takes one, and each message that comes in another."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def run(counters: Counters, end: socket.socket) -> None:

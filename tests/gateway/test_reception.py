@@ -302,7 +302,7 @@ async def test_a_spool_that_fails_gives_451_and_the_session_goes_on(
 ):
     await start(world)
 
-    async def fail(*_: object) -> None:
+    async def fail(*_: object, **__: object) -> None:
         raise SpoolFailed("OperationalError: disk full")
 
     client = await Client.connect(world.port)

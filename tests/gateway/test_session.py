@@ -14,11 +14,12 @@ from letterlock_gateway.receive import commands, data, limits, orders, paths, pr
 from letterlock_gateway.receive.access import AccessTable, Match, NamesNeeded, client_address
 from letterlock_gateway.receive.actions import Close, StartTLS, Store
 from letterlock_gateway.receive.limits import Limits, Quota
+from letterlock_gateway.receive.lines import MAX_LINE
 from letterlock_gateway.receive.orders import Phase
 from letterlock_gateway.receive.paths import Path
 from letterlock_gateway.receive.recipients import Recipients
 from letterlock_gateway.receive.replies import Reply
-from letterlock_gateway.receive.session import MAX_ERRORS, MAX_LINE, Session
+from letterlock_gateway.receive.session import MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REJECTED, Session
 from letterlock_gateway.receive.terms import compile_terms
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.spool import NewRecipient
@@ -68,6 +69,12 @@ def to_data(one: Session) -> None:
     answer = ask(one, "EHLO client.example")
     assert codes(answer) == [250]
     assert codes(ask(one, "MAIL FROM:<a@b.example>", "RCPT TO:<u@here.example>", "DATA")) == [250, 250, 354]
+
+
+def text_of(one: Session) -> bytes:
+    """The text of the message that is to be stored."""
+    assert isinstance(one.action, Store)
+    return b"".join(one.text)
 
 
 def store_of(one: Session) -> Store:
@@ -146,11 +153,11 @@ def test_a_whole_message():
     one = session()
     to_data(one)
     one.feed(b"Subject: x\r\n\r\n..dot\r\n.\r\n")
-    action = store_of(one)
-    assert action.body == b"Subject: x\r\n\r\n.dot\r\n"
-    assert action.sender == "a@b.example"
-    assert [to.address for to in action.recipients] == ["u@here.example"]
-    assert (action.hello, action.protocol) == ("client.example", "ESMTP")
+    message = store_of(one).message
+    assert text_of(one) == b"Subject: x\r\n\r\n.dot\r\n"
+    assert message.sender == "a@b.example"
+    assert [to.address for to in message.recipients] == ["u@here.example"]
+    assert (message.hello, message.protocol) == ("client.example", "ESMTP")
     assert said(one) == ""  # no 250 before it is stored
     one.feed(b"NOOP\r\n")
     assert said(one) == ""
@@ -163,7 +170,7 @@ def test_a_pipelined_group_and_the_next_message_behind_the_text():
     one = session()
     to_data(one)
     one.feed(b"x\r\n.\r\nMAIL FROM:<c@d.example>\r\nRCPT TO:<v@here.example>\r\nDATA\r\n")
-    assert store_of(one).body == b"x\r\n"
+    assert text_of(one) == b"x\r\n"
     one.stored(replies.queued(1))
     assert codes(said(one)) == [250, 250, 250, 354]
 
@@ -175,7 +182,7 @@ def test_everything_octet_by_octet():
     assert codes(said(one)) == [250, 250, 250, 354]
     for octet in b"..\r\n.x\r\n.\r\n":
         one.feed(bytes([octet]))
-    assert store_of(one).body == b".\r\nx\r\n"
+    assert text_of(one) == b".\r\nx\r\n"
 
 
 @pytest.mark.parametrize("reply", [replies.STORE_FAILED])
@@ -236,7 +243,7 @@ def test_after_tls_all_that_was_said_before_is_forgotten():
     assert codes(ask(one, "MAIL FROM:<a@b.example>")) == [503]
     to_data(one)
     one.feed(b"x\r\n.\r\n")
-    assert store_of(one).protocol == "ESMTPS"
+    assert store_of(one).message.protocol == "ESMTPS"
 
 
 @pytest.mark.parametrize("command", ["STARTTLS", "EHLO x", "HELO x"])
@@ -304,7 +311,7 @@ def test_limits_of_a_policy():
     ask(one, "MAIL FROM:<>", to[0])
     ask(one, "DATA")
     one.feed(b"x" * 98 + b"\r\n.\r\n")
-    assert len(store_of(one).body) == 100
+    assert len(text_of(one)) == 100
     one.stored(replies.queued(1))
     said(one)
     assert ask(one, "MAIL FROM:<>").startswith("421 4.7.0")
@@ -363,7 +370,7 @@ def test_an_endless_line_is_not_kept():
     one = session()
     for _ in range(100):
         one.feed(b"x" * 10_000)
-    assert len(one._buffer) < 20_000  # pyright: ignore[reportPrivateUsage]
+    assert len(one._lines) < 20_000  # pyright: ignore[reportPrivateUsage]
     one.feed(b"\r\nNOOP\r\n")
     assert codes(said(one)) == [500, 250]
 
@@ -382,10 +389,49 @@ def test_a_stopping_session_ends_when_its_message_has():
     assert codes(said(idle)) == [421]
 
 
-def test_a_long_group_costs_no_more_than_its_length():
+def test_a_long_group_is_answered_only_so_far():
     one = session()
     one.feed(b"NOOP\r\n" * 200_000)
-    assert len(one.out) == 200_000
+    answered = codes(said(one))
+    assert answered == [250] * MAX_IDLE_COMMANDS + [450] * MAX_ERRORS + [421]
+    assert isinstance(one.action, Close)
+
+
+@pytest.mark.parametrize("command", ["NOOP", "RSET", "VRFY u", "HELP", "EHLO x", "HELO x"])
+def test_commands_that_lead_nowhere_end_some_time_and_a_message_starts_the_count_anew(command: str):
+    one = session()
+    for _ in range(MAX_IDLE_COMMANDS - 1):
+        assert codes(ask(one, command))[0] < 300
+    to_data(one)
+    one.feed(b"x\r\n.\r\n")
+    one.stored(replies.queued(1))
+    said(one)
+    for _ in range(MAX_IDLE_COMMANDS):
+        assert codes(ask(one, command))[0] < 300
+    for _ in range(MAX_ERRORS):
+        assert ask(one, command).startswith("450 4.7.0")
+    assert isinstance(one.action, Close)
+
+
+def test_who_tries_names_is_let_go():
+    one = session()
+    ask(one, "EHLO x")
+    ask(one, "MAIL FROM:<>")
+    answered = codes(ask(one, *[f"RCPT TO:<u{n}@elsewhere.example>" for n in range(MAX_REJECTED + 5)]))
+    assert answered == [550] * MAX_REJECTED + [421]
+    assert isinstance(one.action, Close)
+
+
+def test_a_message_that_is_too_big_is_read_to_its_end_but_not_for_ever(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(data, "MAX_UNWANTED", 10_000)
+    one = session(max_message_size=100)
+    to_data(one)
+    one.feed(b"x" * 10_100)
+    assert said(one) == ""
+    assert (one.message, one.text) == (None, [])
+    one.feed(b"x" * 10)
+    assert said(one) == replies.MESSAGE_TOO_BIG.wire.decode()
+    assert isinstance(one.action, Close)
 
 
 def test_when_too_much_is_coming_in_already_data_has_to_wait(monkeypatch: pytest.MonkeyPatch):
@@ -410,9 +456,11 @@ def test_utf8_addresses_need_the_parameter():
     ask(one, "DATA")
     one.feed("Subject: ü\r\n.\r\n".encode())
     action = store_of(one)
-    assert action.sender == "ü@bücher.example"
-    assert action.recipients == (NewRecipient("ü@here.example", "DELAY", "utf-8;ü@Here.example"),)
-    assert (action.mail.envid, action.mail.body_8bit, action.protocol) == ("aB", True, "UTF8SMTP")
+    message = action.message
+    assert not action.ascii
+    assert message.sender == "ü@bücher.example"
+    assert message.recipients == (NewRecipient("ü@here.example", "DELAY", "utf-8;ü@Here.example"),)
+    assert (message.mail.envid, message.mail.body_8bit, message.protocol) == ("aB", True, "UTF8SMTP")
 
 
 # Text
@@ -453,7 +501,7 @@ def messages(draw: st.DrawFn) -> bytes:
 @given(messages(), st.lists(st.integers(1, 7), max_size=30), messages())
 def test_stuffed_text_comes_out_as_it_went_in(text: bytes, cuts: list[int], rest: bytes):
     stuffed = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n" + rest
-    incoming = data.Incoming(10_000)
+    incoming = data.Incoming(10_000, 25)
     found = None
     while stuffed:
         size = cuts.pop() if cuts else len(stuffed)
@@ -461,7 +509,9 @@ def test_stuffed_text_comes_out_as_it_went_in(text: bytes, cuts: list[int], rest
         found = incoming.feed(piece)
         if found is not None:
             break
-    assert incoming.message() == text
+    assert incoming.refusal is None
+    assert b"".join(incoming.pieces) == text
+    assert incoming.size == len(text)
     assert (found or b"") + stuffed == rest
 
 
@@ -751,7 +801,12 @@ def test_the_trace_header():
         "for <u@here.example>;",
         "Tue, 25 Nov 2025 03:23:53 +0000\r\n",
     ]
-    assert trace.hops(header + header + b"X: y\r\n\r\n" + header) == 2
+    for size in (1, 5, 1000):
+        counting = trace.HopCount()
+        message = header + header + b"X: y\r\n\r\n" + header
+        for start in range(0, len(message), size):
+            counting.feed(message[start : start + size])
+        assert counting.count == 2
 
 
 @pytest.mark.parametrize(

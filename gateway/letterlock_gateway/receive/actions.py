@@ -1,4 +1,4 @@
-"""What a session wants its shell to do. Plain values."""
+"""What a session wants its shell to do, and the message that it does it to. Plain values."""
 
 from dataclasses import dataclass
 
@@ -7,17 +7,24 @@ from letterlock_gateway.spool import NewRecipient
 
 
 @dataclass(frozen=True, slots=True)
-class Store:
-    """Action: store this message, then call `stored`."""
+class Message:
+    """A message whose text comes in: all that is known of it before its first octet."""
 
     mail: Mail
     sender: str
     recipients: tuple[NewRecipient, ...]
-    body: bytes
-    """Without the trace header of this hop."""
     hello: str
     protocol: str
     """The WITH clause of the trace header."""
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """Action: the text of this message has come to its end. Store it, then call `stored`."""
+
+    message: Message
+    ascii: bool
+    """Whether its text has no octet above 127."""
 
 
 @dataclass(frozen=True, slots=True)

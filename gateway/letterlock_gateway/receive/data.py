@@ -1,41 +1,68 @@
-"""The text that follows DATA: finds its end, takes the stuffed dots out, refuses what could smuggle. Pure.
+"""The text of a message as it comes in: finds its end, takes stuffed dots out, refuses what could smuggle. Pure.
 
 Only CRLF . CRLF ends a message (RFC 5321 section 4.1.1.4). A bare CR, a bare LF or a NUL anywhere makes the
 whole message refused when it has ended, rather than mended: what a sender's and a receiver's server could
 take for different message ends is nothing that honest mail needs, and mending it would change signed text
-(docs/decisions/0004-own-smtp-session.md).
+(docs/decisions/0004-own-smtp-session.md). Nothing is kept here but the few octets that may begin an end:
+what is clean goes on at once, as `pieces`. What comes out depends only on the octets, never on how they were
+cut into pieces.
 """
 
 from typing import Final
 
 from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.replies import Reply
+from letterlock_gateway.receive.trace import HopCount
 
 _END: Final = b"\r\n.\r\n"
-_KEEP: Final = len(_END) - 1
+# The longest first: how much of the end the last octets may be.
+_BEGINNINGS: Final = tuple(_END[:length] for length in range(len(_END) - 1, 0, -1))
+# Of a message that is refused the rest is read, so that the client hears why (RFC 5321 section 4.2.5), but
+# not for ever.
+MAX_UNWANTED: Final = 1 << 30
 
 
 class Incoming:
     """One message as it comes in."""
 
-    __slots__ = ("_carry", "_chunks", "_limit", "refusal", "size")
+    __slots__ = ("_begun", "_carry", "_hops", "_limit", "_malformed", "_max_hops", "ascii", "pieces", "size")
 
-    def __init__(self, limit: int) -> None:
-        """`limit`: octets that are kept; of a longer message the rest is read and dropped."""
-        self._chunks: list[bytes] = []
+    def __init__(self, limit: int, max_hops: int) -> None:
+        """`limit`: octets that a message may have; `max_hops`: Received headers."""
         # The text begins at the start of a line: as if CRLF had come before it.
         self._carry = b"\r\n"
+        self._begun = False
         self._limit = limit
+        self._max_hops = max_hops
+        self._hops = HopCount()
+        self._malformed = False
+        self.pieces: list[bytes] = []
+        """What has become clear of the message since they were last taken out: dots unstuffed."""
         self.size = 0
-        """Octets so far."""
-        self.refusal: Reply | None = None
+        """Octets of the message so far."""
+        self.ascii = True
+        """Whether there was none above 127."""
+
+    @property
+    def refusal(self) -> Reply | None:
+        """Why the message is not taken, as far as it has come; None: there is no reason yet."""
+        if self._malformed:
+            return replies.MALFORMED_MESSAGE
+        if self._hops.count > self._max_hops:
+            return replies.LOOP
+        return replies.MESSAGE_TOO_BIG if self.size > self._limit else None
+
+    @property
+    def hopeless(self) -> bool:
+        """Whether so much has come of a message that is refused that no more is to be read."""
+        return self.size > self._limit + MAX_UNWANTED
 
     def feed(self, data: bytes) -> bytes | None:
         """Take `data`. None: the end has not come; else what follows the end."""
         window = self._carry + data
         end = window.find(_END)
         if end < 0:
-            keep = min(_KEEP, len(window))
+            keep = next((len(one) for one in _BEGINNINGS if window.endswith(one)), 0)
             self._take(window[: len(window) - keep])
             self._carry = window[len(window) - keep :]
             return None
@@ -43,22 +70,21 @@ class Incoming:
         self._carry = b""
         return window[end + len(_END) :]
 
-    def message(self) -> bytes | Reply:
-        """The message, once its end has come; or why it is refused."""
-        if self.refusal is not None:
-            return self.refusal
-        body = b"".join(self._chunks)
-        self._chunks.clear()
-        if b"\0" in body or not body.count(b"\r\n") == body.count(b"\r") == body.count(b"\n"):
-            return replies.MALFORMED_MESSAGE
-        if b"\r\n." in body:
-            body = body.replace(b"\r\n.", b"\r\n")
-        return body[2:]
-
     def _take(self, piece: bytes) -> None:
+        """Take what is certainly text, and neither begins nor ends within a CRLF or before a dot to be taken out."""
+        if not piece:
+            return
+        if b"\0" in piece or not piece.count(b"\r\n") == piece.count(b"\r") == piece.count(b"\n"):
+            self._malformed = True
+        if b"\r\n." in piece:
+            piece = piece.replace(b"\r\n.", b"\r\n")
+        if not self._begun:  # the CRLF that was put before the text
+            self._begun = True
+            piece = piece[2:]
         self.size += len(piece)
-        if self.size > self._limit + 2:  # the CRLF before the text does not count
-            self._chunks.clear()
-            self.refusal = replies.MESSAGE_TOO_BIG
+        self.ascii = self.ascii and piece.isascii()
+        self._hops.feed(piece)
+        if self.refusal is not None:
+            self.pieces.clear()
         elif piece:
-            self._chunks.append(piece)
+            self.pieces.append(piece)

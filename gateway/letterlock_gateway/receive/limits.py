@@ -12,9 +12,9 @@ from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.replies import Reply
 
 _HOUR: Final = 3600.0
-# A bound of what messages that are coming in may occupy together, so that many large ones cannot exhaust the
-# worker.
-MAX_BUFFERED: Final = 512 << 20
+# A bound of what messages that are coming in may occupy in memory together. They go to disk as they come, some
+# 64 KiB each stay behind, so this counts only where the disk does not keep up.
+MAX_BUFFERED: Final = 128 << 20
 
 
 class Limits:
@@ -25,7 +25,7 @@ class Limits:
         self._clock = clock
         self._tally = tally or Tally.alone(clock)
         self.buffered = 0
-        """Octets of messages that are coming in or being stored."""
+        """Octets in memory of messages that are coming in."""
 
     def enter(self, listener: str, host: str, *, most: int, most_of_host: int) -> Reply | None:
         """A connection begins, and counts until `leave`; or the refusal: there are enough, and it does not count."""

@@ -74,6 +74,7 @@ BAD_RECIPIENT: Final = Reply(501, "5.1.3", "The recipient's address is not valid
 SENDER_NEEDS_DOMAIN: Final = Reply(553, "5.1.7", "The sender's address needs a domain")
 RECIPIENT_NEEDS_DOMAIN: Final = Reply(553, "5.1.3", "The recipient's address needs a domain")
 UTF8_NOT_DECLARED: Final = Reply(553, "5.6.7", "The address needs the SMTPUTF8 parameter")
+TOO_IDLE: Final = Reply(450, "4.7.0", "Too many commands without a message")
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors, closing")
 
 # Policy and limits

@@ -1,27 +1,31 @@
 """One SMTP session without I/O: octets in, replies and actions out.
 
 RFC 5321, with RFC 2034, 2920, 3207, 3461 and 6531. `feed` takes what the client sent. Afterwards `out` holds
-what is to be sent, `notes` what the log should say, and `action` what the shell is to do before the session
-goes on: it takes no further command until `tls_started` or `stored` is called.
+what is to be sent, `notes` what the log should say, `text` what came of `message`, and `action` what the
+shell is to do before the session goes on: it takes no further command until `tls_started` or `stored` is
+called.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from letterlock_gateway.receive import commands, replies, trace
-from letterlock_gateway.receive.actions import Action, Close, StartTLS, Store
+from letterlock_gateway.receive.actions import Action, Close, Message, StartTLS, Store
 from letterlock_gateway.receive.data import Incoming
 from letterlock_gateway.receive.envelope import Envelope
 from letterlock_gateway.receive.limits import Quota
+from letterlock_gateway.receive.lines import Lines
 from letterlock_gateway.receive.orders import BEFORE_TLS, LAST_OF_GROUP, OUT_OF_ORDER, Phase
 from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.terms import Terms
 from letterlock_gateway.receive.trace import TLSDetails
 
-# RFC 5321 section 4.5.3.1.4 says 512, and that extensions add to it: SMTPUTF8, DSN's ENVID and ORCPT.
-MAX_LINE: Final = 2048
 # After this many commands that no sound client sends, the client is not worth more time. As Postfix does.
 MAX_ERRORS: Final = 20
+# So many commands without a message between them are fair; after that each is an error. As Postfix does.
+MAX_IDLE_COMMANDS: Final = 100
+# Recipients that one connection may ask for in vain: more is no typing error but somebody who tries names.
+MAX_REJECTED: Final = 100
 _NOTHING: Final[Mapping[Phase, Reply]] = {}
 
 
@@ -29,24 +33,26 @@ class Session:
     """A session under the given terms. `greet` first."""
 
     __slots__ = (
-        "_at",
-        "_buffer",
         "_envelope",
         "_errors",
         "_extended",
         "_hello",
+        "_idle_commands",
         "_incoming",
+        "_lines",
         "_messages",
         "_quota",
         "_refusal",
-        "_skipping",
+        "_rejected",
         "_terms",
         "accepted",
         "action",
+        "message",
         "notes",
         "out",
         "phase",
         "stopping",
+        "text",
         "tls",
     )
 
@@ -54,10 +60,10 @@ class Session:
         """`tls`: given where TLS was there from the first byte."""
         self._terms = terms
         self._quota = quota
-        self._buffer = b""
-        self._at = 0  # how far the buffer has been read: cutting each line off would copy the rest each time
-        self._skipping = False
+        self._lines = Lines()
         self._errors = 0
+        self._idle_commands = 0
+        self._rejected = 0
         self._messages = 0
         self._extended = False
         self._hello = ""
@@ -70,6 +76,10 @@ class Session:
         self.out: list[bytes] = []
         self.notes: list[str] = []
         self.action: Action | None = None
+        self.message: Message | None = None
+        """Whose text comes in, as long as it may be taken."""
+        self.text: list[bytes] = []
+        """What came of it: dots unstuffed, nothing in it that could smuggle. The shell takes it out."""
         self.accepted = 0
         """Recipients accepted in this connection."""
         self.stopping = False
@@ -87,7 +97,7 @@ class Session:
         """Take what the client sent."""
         if self.phase is Phase.CLOSED:
             return
-        self._buffer = self._buffer + data if self._buffer else data
+        self._lines.add(data)
         self._advance()
 
     def stored(self, reply: Reply) -> None:
@@ -98,7 +108,7 @@ class Session:
         self._say(reply)
         if reply.code == 250:
             self._messages += 1
-            self._errors = 0
+            self._errors = self._idle_commands = 0
         self._forget_message()
         if self.stopping:
             self._end(replies.SHUTTING_DOWN)
@@ -109,7 +119,7 @@ class Session:
 
         `refusal`: the client's certificate is not good enough; from now on it is the reply to all but QUIT.
         """
-        self._buffer, self._at = b"", 0
+        self._lines.clear()
         self._hello = ""
         self._extended = False
         self._envelope = None
@@ -136,70 +146,50 @@ class Session:
     # Input
 
     def _advance(self) -> None:
-        while self._at < len(self._buffer) and self.phase not in {Phase.WAITING, Phase.CLOSED}:
+        while self._lines and self.phase not in {Phase.WAITING, Phase.CLOSED}:
             if self.phase is Phase.DATA:
                 self._take_text()
-            elif not self._take_line():
+                continue
+            line = self._lines.next()
+            if line is None:
                 break
-        if self._at:
-            self._buffer = self._buffer[self._at :]
-            self._at = 0
-
-    def _take_line(self) -> bool:
-        """Take one line out of the buffer. False: there is no whole one."""
-        start = self._at
-        end = self._buffer.find(b"\n", start)
-        if end < 0:
-            if len(self._buffer) - start > MAX_LINE:
-                self._at = len(self._buffer) - 1  # the last octet may be the CR of the line end
-                self._skipping = True
-            return False
-        line = self._buffer[start : end + 1]
-        self._at = end + 1
-        if self._skipping or len(line) > MAX_LINE:
-            self._skipping = False
-            self._fault(replies.LINE_TOO_LONG)
-        elif not line.endswith(b"\r\n") or line.count(b"\r") > 1 or b"\0" in line:
-            self._fault(replies.BAD_LINE)
-        else:
-            try:
-                text = line[:-2].decode()
-            except UnicodeDecodeError:
-                self._fault(replies.BAD_LINE)
+            if isinstance(line, Reply):
+                self._fault(line)
             else:
-                self._command(text)
-        return True
+                self._command(line)
 
     def _take_text(self) -> None:
         incoming = self._incoming
         envelope = self._envelope
         if incoming is None or envelope is None:  # cannot be: DATA sets both
             raise AssertionError("DATA without a message")
-        rest = incoming.feed(self._buffer[self._at :])
-        self._buffer, self._at = rest or b"", 0
-        if rest is None:
-            return
+        rest = incoming.feed(self._lines.take())
+        if rest:
+            self._lines.add(rest)
+        refusal = incoming.refusal
+        if refusal is None:
+            self.text += incoming.pieces
+            incoming.pieces.clear()
+        else:  # the rest is read only so that the client hears of it
+            self.message = None
+            self.text.clear()
+        if rest is not None:
+            self._text_ended(envelope, incoming, refusal)
+        elif refusal is not None and incoming.hopeless:
+            self._end(refusal)
+
+    def _text_ended(self, envelope: Envelope, incoming: Incoming, refusal: Reply | None) -> None:
         self._incoming = None
-        body = incoming.message()
-        if isinstance(body, bytes) and trace.hops(body) > self._terms.max_hops:
-            body = replies.LOOP
-        if isinstance(body, Reply):
-            self.notes.append(f"message from <{envelope.sender}> refused: {body.code} {body.text}")
-            self._say(body)
-            self._forget_message()
-            if self.stopping:
-                self._end(replies.SHUTTING_DOWN)
+        if refusal is None and self.message is not None:
+            self.phase = Phase.WAITING
+            self.action = Store(self.message, incoming.ascii)
             return
-        mail = envelope.mail
-        self.phase = Phase.WAITING
-        self.action = Store(
-            mail,
-            envelope.sender,
-            tuple(envelope.recipients),
-            body,
-            self._hello,
-            trace.with_protocol(extended=self._extended, tls=self.tls is not None, smtputf8=mail.smtputf8),
-        )
+        refusal = refusal or replies.STORE_FAILED
+        self.notes.append(f"message from <{envelope.sender}> refused: {refusal.code} {refusal.text}")
+        self._say(refusal)
+        self._forget_message()
+        if self.stopping:
+            self._end(replies.SHUTTING_DOWN)
 
     def _command(self, text: str) -> None:
         verb, _, argument = text.partition(" ")
@@ -217,7 +207,7 @@ class Session:
             self._fault(replies.UNKNOWN_COMMAND)
         elif (out_of_order := OUT_OF_ORDER.get(verb, _NOTHING).get(self.phase)) is not None:
             self._fault(out_of_order)
-        elif verb in LAST_OF_GROUP and self._at < len(self._buffer):
+        elif verb in LAST_OF_GROUP and self._lines:
             # RFC 2920 section 3.1. Before TLS this is how commands are injected into the encrypted session.
             self.notes.append(f"input after {verb}, which must be the last of its group")
             self._end(replies.PIPELINING)
@@ -243,7 +233,7 @@ class Session:
             return False
         self._hello = name
         self._forget_message()
-        return True
+        return self._not_too_idle()
 
     def _mail(self, argument: str) -> None:
         mail = commands.mail(argument)
@@ -279,6 +269,10 @@ class Session:
         elif refusal.code >= 500:
             self.notes.append(f"To: <{rcpt.path.address}> rejected: {refusal.text}")
         self._say(refusal or replies.RECIPIENT_OK)
+        if refusal is not None:
+            self._rejected += 1
+            if self._rejected >= MAX_REJECTED:
+                self._end(replies.TOO_MANY_ERRORS)
 
     def _data(self, argument: str) -> None:
         if argument:
@@ -286,9 +280,23 @@ class Session:
         elif not self._quota.has_room():
             self._say(replies.BUFFERS_FULL)
         else:
-            self._incoming = Incoming(self._terms.policy.max_message_size)
-            self.phase = Phase.DATA
+            self._begin_text()
             self._say(replies.START_DATA)
+
+    def _begin_text(self) -> None:
+        envelope = self._envelope
+        if envelope is None:  # cannot be: the order is checked before
+            raise AssertionError("DATA without MAIL")
+        mail = envelope.mail
+        self.message = Message(
+            mail,
+            envelope.sender,
+            tuple(envelope.recipients),
+            self._hello,
+            trace.with_protocol(extended=self._extended, tls=self.tls is not None, smtputf8=mail.smtputf8),
+        )
+        self._incoming = Incoming(self._terms.policy.max_message_size, self._terms.max_hops)
+        self.phase = Phase.DATA
 
     def _starttls(self, argument: str) -> None:
         if self.tls is not None:
@@ -309,16 +317,20 @@ class Session:
             self._fault(replies.NO_PARAMETERS)
             return
         self._forget_message()
-        self._say(replies.RESET)
+        if self._not_too_idle():
+            self._say(replies.RESET)
 
     def _noop(self, _: str) -> None:
-        self._say(replies.OK)
+        if self._not_too_idle():
+            self._say(replies.OK)
 
     def _vrfy(self, _: str) -> None:
-        self._say(replies.WILL_TRY)
+        if self._not_too_idle():
+            self._say(replies.WILL_TRY)
 
     def _help(self, _: str) -> None:
-        self._say(replies.HELP)
+        if self._not_too_idle():
+            self._say(replies.HELP)
 
     def _quit(self, _: str) -> None:
         self._end(replies.GOODBYE)
@@ -342,6 +354,14 @@ class Session:
         **dict.fromkeys(("EXPN", "AUTH", "BDAT", "ETRN", "TURN", "ATRN"), _not_implemented),
     }
 
+    def _not_too_idle(self) -> bool:
+        """Count a command that leads nowhere. False: there were too many, and it has been answered."""
+        self._idle_commands += 1
+        if self._idle_commands <= MAX_IDLE_COMMANDS:
+            return True
+        self._fault(replies.TOO_IDLE)
+        return False
+
     # Output
 
     def _say(self, reply: Reply) -> None:
@@ -356,11 +376,14 @@ class Session:
 
     def _end(self, reply: Reply) -> None:
         self._say(reply)
-        self._buffer, self._at = b"", 0
+        self._forget_message()
+        self._lines.clear()
         self.phase = Phase.CLOSED
         self.action = Close()
 
     def _forget_message(self) -> None:
         self._envelope = None
         self._incoming = None
+        self.message = None
+        self.text.clear()
         self.phase = Phase.READY if self._hello else Phase.NEW

@@ -1,11 +1,16 @@
-"""From a message that has come in to one that is safe: trace header, spool, log. Called by `connection`."""
+"""From a message whose text comes in to one that is safe: trace header, draft, spool, log.
 
+Called by `connection`, which has one `Inbox`.
+"""
+
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from letterlock_gateway.receive import replies, trace
-from letterlock_gateway.receive.actions import Store
+from letterlock_gateway.receive.actions import Message, Store
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.replies import Reply
+from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.spool import NewMessage, SpoolFailed
@@ -22,41 +27,120 @@ class Peer:
     tls: TLSDetails | None
 
 
-async def store(action: Store, peer: Peer, hostname: str, hub: Hub) -> Reply:
-    """Store the message. The reply is 250 only if it lies on disk."""
-    mid = hub.spool.new_mid()
-    header = trace.received(
-        hello=action.hello,
-        host=peer.host,
-        address=peer.address,
-        hostname=hostname,
-        protocol=action.protocol,
-        mid=mid,
-        tls=peer.tls,
-        recipient=action.recipients[0].address if len(action.recipients) == 1 else None,
-        now=hub.clock(),
-    )
-    body = header + action.body
-    message = NewMessage(
-        sender=action.sender,
-        recipients=action.recipients,
-        body=body,
-        icid=peer.icid,
-        smtputf8=action.mail.smtputf8,
-        body_8bit=action.mail.body_8bit or not body.isascii(),
-        ret=action.mail.ret,
-        envid=action.mail.envid,
-        received_protocol=peer.tls.protocol if peer.tls else None,
-        received_cipher=peer.tls.cipher if peer.tls else None,
-    )
-    try:
-        stored = await hub.spool.take(message, mid)
-    except SpoolFailed as failure:
-        text = f"MID {mid} ICID {peer.icid} could not be stored: {failure}"
-        hub.mail_log.error(text, icid=peer.icid, mid=mid)
-        return replies.STORE_FAILED
-    _tell(hub.mail_log, message, mid, stored.rids)
-    return replies.queued(mid)
+class Intake:
+    """One message on its way into the spool."""
+
+    def __init__(
+        self, message: Message, peer: Peer, hostname: str, hub: Hub, room: Callable[[], None]
+    ) -> None:
+        """`hostname`: our own name in the trace header; `room` is called when it is no longer full."""
+        self.message = message
+        self._peer = peer
+        self._hub = hub
+        self._draft = hub.spool.draft(self._held)
+        recipients = message.recipients
+        self._header = trace.received(
+            hello=message.hello,
+            host=peer.host,
+            address=peer.address,
+            hostname=hostname,
+            protocol=message.protocol,
+            mid=self._draft.mid,
+            tls=peer.tls,
+            recipient=recipients[0].address if len(recipients) == 1 else None,
+            now=hub.clock(),
+        )
+        self._draft.room = room
+        self._draft.write(self._header)
+
+    @property
+    def full(self) -> bool:
+        """Whether no more should be read until there is room."""
+        return self._draft.full
+
+    def write(self, piece: bytes) -> None:
+        """Take the next piece of the text."""
+        self._draft.write(piece)
+
+    def drop(self) -> None:
+        """The message is not wanted."""
+        self._draft.room = None
+        self._draft.discard()
+
+    async def store(self, action: Store) -> Reply:
+        """Store it."""
+        self._draft.room = None
+        peer, mid, hub = self._peer, self._draft.mid, self._hub
+        given = self.message.mail
+        message = NewMessage(
+            sender=self.message.sender,
+            recipients=self.message.recipients,
+            body=b"",
+            icid=peer.icid,
+            smtputf8=given.smtputf8,
+            body_8bit=given.body_8bit or not (action.ascii and self._header.isascii()),
+            ret=given.ret,
+            envid=given.envid,
+            received_protocol=peer.tls.protocol if peer.tls else None,
+            received_cipher=peer.tls.cipher if peer.tls else None,
+        )
+        try:
+            stored = await hub.spool.take(message, draft=self._draft)
+        except SpoolFailed as failure:
+            self._draft.discard()
+            text = f"MID {mid} ICID {peer.icid} could not be stored: {failure}"
+            hub.mail_log.error(text, icid=peer.icid, mid=mid)
+            return replies.STORE_FAILED
+        _tell(hub.mail_log, message, mid, stored.rids)
+        return replies.queued(mid)
+
+    def _held(self, octets: int) -> None:
+        self._hub.limits.buffered += octets
+
+
+class Inbox:
+    """Where one connection's messages go, one at a time."""
+
+    hostname: str
+    """Our own name in the trace header."""
+    peer: Peer
+
+    def __init__(self, hub: Hub, room: Callable[[], None]) -> None:
+        """`room` is called when it is no longer full."""
+        self._hub = hub
+        self._room = room
+        self._intake: Intake | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether the disk is behind: no more should be read until there is room."""
+        return self._intake is not None and self._intake.full
+
+    def keep(self, session: Session) -> None:
+        """Take what came of a message; forget one that is no longer wanted."""
+        if self._intake is not None and self._intake.message is not session.message:
+            self.drop()
+        if session.message is not None and session.text:
+            intake = self._of(session.message)
+            for piece in session.text:
+                intake.write(piece)
+            session.text.clear()
+
+    async def store(self, action: Store) -> Reply:
+        """Store the message. The reply is 250 only if it lies on disk."""
+        intake, self._intake = self._of(action.message), None
+        return await intake.store(action)
+
+    def drop(self) -> None:
+        """Forget a message that is coming in."""
+        if self._intake is not None:
+            self._intake.drop()
+            self._intake = None
+
+    def _of(self, message: Message) -> Intake:
+        if self._intake is None:
+            self._intake = Intake(message, self.peer, self.hostname, self._hub, self._room)
+        return self._intake
 
 
 def _tell(mail_log: Log, message: NewMessage, mid: int, rids: range) -> None:

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 _NAME_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]")
-_RECEIVED: Final = re.compile(rb"^received:", re.IGNORECASE | re.MULTILINE)
+_RECEIVED: Final = re.compile(rb"\r\nreceived:", re.IGNORECASE)
+# One octet less than what is looked for, so that nothing is found twice.
+_OVERLAP: Final = len(b"\r\nreceived:") - 1
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -75,7 +77,22 @@ def date(now: float) -> str:
     )
 
 
-def hops(message: bytes) -> int:
-    """How many Received headers `message` has."""
-    end = message.find(b"\r\n\r\n")
-    return len(_RECEIVED.findall(message, 0, len(message) if end < 0 else end))
+class HopCount:
+    """How many Received headers a message has (RFC 5321 section 6.3), which comes in pieces."""
+
+    __slots__ = ("_ended", "_tail", "count")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._tail = b"\r\n"  # a message begins at the start of a line
+        self._ended = False
+
+    def feed(self, piece: bytes) -> None:
+        """Count in the next piece, up to the end of the header."""
+        if self._ended:
+            return
+        window = self._tail + piece
+        end = window.find(b"\r\n\r\n")
+        self._ended = end >= 0
+        self.count += len(_RECEIVED.findall(window, 0, len(window) if end < 0 else end))
+        self._tail = window[-_OVERLAP:]

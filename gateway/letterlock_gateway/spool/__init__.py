@@ -6,11 +6,13 @@ complete. The same database answers where a message is or went. Used by `receive
 (everything else).
 """
 
+from letterlock_gateway.spool.drafts import Draft
+from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed
 from letterlock_gateway.spool.messages import NewMessage, NewRecipient, Queued, domain_of
 from letterlock_gateway.spool.spool import Spool, Stored
-from letterlock_gateway.spool.writer import SpoolClosed, SpoolFailed
 
 __all__ = [
+    "Draft",
     "NewMessage",
     "NewRecipient",
     "Queued",

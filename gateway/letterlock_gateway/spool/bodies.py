@@ -24,29 +24,22 @@ class Bodies:
 
     def write(self, mid: int, body: bytes) -> None:
         """Write and sync the body of `mid`. Raises OSError, and leaves nothing behind then."""
-        path = self._path(mid)
+        file = OpenBody(self, mid)
         try:
-            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            try:
-                rest = memoryview(body)
-                while rest:
-                    rest = rest[os.write(descriptor, rest) :]
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-            sync_directory(self._directory)
+            file.write([body])
+            file.sync()
         except OSError:
-            self.remove(mid)
+            file.remove()
             raise
 
     def read(self, mid: int) -> bytes:
         """The body of `mid`. Raises OSError."""
-        return self._path(mid).read_bytes()
+        return self.path(mid).read_bytes()
 
     def remove(self, mid: int) -> None:
         """Remove the body of `mid` if it is there."""
         with contextlib.suppress(OSError):
-            self._path(mid).unlink(missing_ok=True)
+            self.path(mid).unlink(missing_ok=True)
 
     def keep_only(self, mids: Iterable[int]) -> None:
         """Remove what no message names: a crash between file and commit leaves such files."""
@@ -55,5 +48,46 @@ class Bodies:
             if path.name not in wanted:
                 path.unlink(missing_ok=True)
 
-    def _path(self, mid: int) -> Path:
+    def path(self, mid: int) -> Path:
+        """Where the body of `mid` lies."""
         return self._directory / str(mid)
+
+    def sync(self) -> None:
+        """Have the names of the files on disk. Raises OSError."""
+        sync_directory(self._directory)
+
+
+class OpenBody:
+    """A file that is being written, by one thread at a time."""
+
+    def __init__(self, bodies: Bodies, mid: int) -> None:
+        self._bodies = bodies
+        self._mid = mid
+        self._descriptor: int | None = None
+
+    def write(self, pieces: Iterable[bytes]) -> None:
+        """Write at the end; the first call makes the file. Raises OSError."""
+        if self._descriptor is None:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            self._descriptor = os.open(self._bodies.path(self._mid), flags, 0o600)
+        rest = memoryview(b"".join(pieces))
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
+
+    def sync(self) -> None:
+        """Have all of it on disk, and close it. Raises OSError."""
+        if self._descriptor is not None:
+            os.fsync(self._descriptor)
+            self._close()
+        self._bodies.sync()
+
+    def remove(self) -> None:
+        """Close and remove it."""
+        with contextlib.suppress(OSError):
+            self._close()
+        self._bodies.remove(self._mid)
+
+    def _close(self) -> None:
+        if self._descriptor is not None:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.messages import NewMessage, Queued, domain_of
 
 
@@ -29,7 +30,11 @@ class Insert:
     rid_step: int
     message: NewMessage
     queued_at: float
+    size: int
+    """Of the body, octets."""
     in_file: bool
+    draft: Draft | None = None
+    """Where the body lies, if it came in pieces; the message's own is empty then."""
 
     @property
     def rids(self) -> range:
@@ -48,7 +53,7 @@ class Insert:
                 message.sender,
                 message.icid,
                 self.queued_at,
-                len(message.body),
+                self.size,
                 message.smtputf8,
                 message.body_8bit,
                 message.ret,
@@ -90,7 +95,7 @@ class Insert:
                 orcpt=to.orcpt,
                 ret=message.ret,
                 envid=message.envid,
-                size=len(message.body),
+                size=self.size,
                 received_protocol=message.received_protocol,
             )
             for rid, to in zip(self.rids, message.recipients, strict=True)

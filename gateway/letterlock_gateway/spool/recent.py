@@ -20,13 +20,13 @@ class Recent:
         self._bodies: OrderedDict[int, bytes] = OrderedDict()
         self._bytes = 0
 
-    def add(self, recipients: list[Queued], mid: int, body: bytes) -> None:
-        """Remember a new message."""
+    def add(self, recipients: list[Queued], mid: int, body: bytes | None) -> None:
+        """Remember a new message. `body`: None where it is in a file only."""
         for recipient in recipients:
             self._recipients[recipient.rid] = recipient
         while len(self._recipients) > _MAX_RECIPIENTS:
             self._recipients.popitem(last=False)
-        if len(body) > _MAX_BYTES // 8:
+        if body is None or len(body) > _MAX_BYTES // 8:
             return
         self._bodies[mid] = body
         self._bytes += len(body)

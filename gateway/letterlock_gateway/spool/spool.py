@@ -10,7 +10,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Self
@@ -18,10 +18,12 @@ from typing import Any, Final, Self
 from letterlock_gateway.spool import reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Insert
+from letterlock_gateway.spool.drafts import Draft
+from letterlock_gateway.spool.failures import SpoolFailed
 from letterlock_gateway.spool.messages import NewMessage, Queued
 from letterlock_gateway.spool.recent import Recent
 from letterlock_gateway.spool.schedule import Schedule
-from letterlock_gateway.spool.writer import SpoolFailed, Writer
+from letterlock_gateway.spool.writer import Writer
 
 # Numbers of one member's workers never meet: the last three digits are the worker's, so that a log line with
 # MID 7002 can only be the seventh message of worker 2. More than a thousand workers in one member are not to
@@ -103,13 +105,29 @@ class Spool:
         """
         return (await self.take(message, mid)).mid
 
-    async def take(self, message: NewMessage, mid: int | None = None) -> Stored:
-        """As `store`, with the numbers of the recipients. `mid` is one from `new_mid`."""
+    async def take(self, message: NewMessage, mid: int | None = None, draft: Draft | None = None) -> Stored:
+        """As `store`, with the numbers of the recipients. `mid` is one from `new_mid`.
+
+        With a draft its number and its body count, and the message's own body must be empty.
+        """
         if not message.recipients:
             raise ValueError("a message without recipients")
-        insert = self._insert(message, self.new_mid() if mid is None else mid)
+        if draft is not None:
+            mid = draft.mid
+            small = draft.small
+            if small is not None:
+                draft.discard()
+                message, draft = replace(message, body=small), None
+        insert = self._insert(message, self.new_mid() if mid is None else mid, draft)
         await self._commit(insert, insert)
         return Stored(insert.mid, insert.rids)
+
+    def draft(self, held: Callable[[int], None] = lambda _: None) -> Draft:
+        """A new message's body that comes in pieces: write it, then `take` or discard it.
+
+        `held` is told by how many octets what it holds in memory has grown or shrunk.
+        """
+        return Draft(self.new_mid(), self._bodies, self._threads, held)
 
     def new_mid(self) -> int:
         """A message number that is used once, for those who need it before they store."""
@@ -217,13 +235,18 @@ class Spool:
     def _after(self, highest: int) -> int:
         return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self.number
 
-    def _insert(self, message: NewMessage, mid: int) -> Insert:
+    def _insert(self, message: NewMessage, mid: int, draft: Draft | None = None) -> Insert:
         first = self._next_rid
         self._next_rid += NUMBER_STEP * len(message.recipients)
-        return Insert(mid, first, NUMBER_STEP, message, self._clock(), len(message.body) > IN_DATABASE)
+        size = len(message.body) if draft is None else draft.size
+        return Insert(
+            mid, first, NUMBER_STEP, message, self._clock(), size, in_file=size > IN_DATABASE, draft=draft
+        )
 
     async def _commit(self, change: Change, insert: Insert | None) -> None:
         if self._writer is None:
+            if insert is not None and insert.draft is not None:
+                insert.draft.discard()
             raise SpoolFailed("the spool is closed")
         if insert is None or not insert.in_file:
             await self._writer.submit(change)
@@ -235,11 +258,14 @@ class Spool:
         await asyncio.shield(whole)
 
     async def _commit_with_file(self, change: Change, insert: Insert) -> None:
-        loop = asyncio.get_running_loop()
-        try:
-            await loop.run_in_executor(self._threads, self._bodies.write, insert.mid, insert.message.body)
-        except OSError as problem:
-            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        if insert.draft is not None:
+            await insert.draft.finish()
+        else:
+            loop = asyncio.get_running_loop()
+            try:
+                await loop.run_in_executor(self._threads, self._bodies.write, insert.mid, insert.message.body)
+            except OSError as problem:
+                raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
         if self._writer is None:
             self._bodies.remove(insert.mid)
             raise SpoolFailed("the spool is closed")
@@ -273,7 +299,9 @@ class Spool:
                 if in_file:
                     self._threads.submit(self._bodies.remove, mid)
         if insert is not None:
-            self._recent.add(insert.queued(), insert.mid, insert.message.body)
+            self._recent.add(
+                insert.queued(), insert.mid, insert.message.body if insert.draft is None else None
+            )
             for rid in insert.rids:
                 self._schedule.add(rid, insert.queued_at)
             self.stored.set()

@@ -14,18 +14,11 @@ from collections.abc import Callable
 from typing import Final
 
 from letterlock_gateway.spool.changes import Change, Insert
+from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed
 
 # Bounds of one transaction, so that the first caller in it does not wait for ever.
 _MAX_CHANGES: Final = 500
 _MAX_BYTES: Final = 32 << 20
-
-
-class SpoolFailed(Exception):  # noqa: N818 - says what happened, as our other exceptions do
-    """A change could not be written, and nothing of it is there. The text is for the log, not for peers."""
-
-
-class SpoolClosed(SpoolFailed):
-    """The spool has been closed."""
 
 
 type Done = Callable[[Change, BaseException | None], None]
