@@ -1,74 +1,20 @@
 """Chains: what is trusted, as OpenSSL does it, and what is said of the rest."""
 
+import ssl
+import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from pathlib import Path
 
 import certifi
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
-from cryptography.hazmat.primitives.serialization import Encoding
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID, ObjectIdentifier
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from letterlock_gateway.tls import verify
 from letterlock_gateway.tls.trust import TrustStore
-
-NOW = datetime(2026, 6, 1, tzinfo=UTC)
-type Key = ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
-
-
-@dataclass(frozen=True)
-class Issued:
-    """A certificate with its key."""
-
-    certificate: x509.Certificate
-    key: Key
-
-    @property
-    def der(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.DER)
-
-    @property
-    def pem(self) -> bytes:
-        return self.certificate.public_bytes(Encoding.PEM)
-
-    @classmethod
-    def make(
-        cls,
-        name: str,
-        issuer: Self | None = None,
-        *,
-        ca: bool | None = None,
-        days: tuple[int, int] = (-10, 10),
-        names: Sequence[str] = (),
-        usages: Sequence[ObjectIdentifier] = (),
-        key: Key | None = None,
-    ) -> Self:
-        """Without `issuer`: self-signed. `ca` None: no basic constraints. No AKI, SKI or key usage at all."""
-        own = key or ec.generate_private_key(ec.SECP256R1())
-        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        builder = (
-            x509.CertificateBuilder()
-            .subject_name(subject)
-            .issuer_name(issuer.certificate.subject if issuer else subject)
-            .public_key(own.public_key())
-            .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW + timedelta(days=days[0]))
-            .not_valid_after(NOW + timedelta(days=days[1]))
-        )
-        if ca is not None:
-            builder = builder.add_extension(x509.BasicConstraints(ca, None), critical=True)
-        if names:
-            alternative = x509.SubjectAlternativeName([x509.DNSName(one) for one in names])
-            builder = builder.add_extension(alternative, critical=False)
-        if usages:
-            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
-        signer = issuer.key if issuer else own
-        algorithm = None if isinstance(signer, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-        return cls(builder.sign(signer, algorithm), own)
+from tests.harness.issued import NOW, Issued
 
 
 def judged(trusted: Sequence[Issued], *chain: Issued, now: datetime = NOW) -> str:
@@ -182,3 +128,141 @@ def test_the_system_list_can_be_read_and_verifies_quickly(root: Issued) -> None:
         trust = TrustStore.from_pem(file.read(), root.pem)
     assert len(trust.authorities) > 100
     assert verify.verify_chain([Issued.make("mail.example", root).der], trust, NOW).trusted
+
+
+SERVER, CLIENT = [ExtendedKeyUsageOID.SERVER_AUTH], [ExtendedKeyUsageOID.CLIENT_AUTH]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        pytest.param({"signs": False}, id="a key usage that does not let it sign"),
+        pytest.param({"names": ["mail.example"]}, id="names of hosts"),
+        pytest.param({"usages": SERVER}, id="a use in TLS"),
+    ],
+)
+def test_an_end_entity_with_ca_true_is_pinned_and_no_issuer(made: dict[str, Sequence[str]]) -> None:
+    """`openssl req -x509` writes CA:TRUE into a server's certificate: its key must not speak for others."""
+    pinned = Issued.make("mail.example", ca=True, **made)  # pyright: ignore[reportArgumentType]
+    assert judged([pinned], pinned) == "Trusted"
+    assert judged([pinned], Issued.make("bank.example", pinned)) == "NotTrusted"
+    assert judged([pinned], Issued.make("bank.example", pinned), pinned) == "NotTrusted"
+    between = Issued.make("between", pinned, ca=True)
+    assert judged([pinned], Issued.make("bank.example", between), between, pinned) == "NotTrusted"
+
+
+@pytest.mark.parametrize("names", [[], ["ca.example"]], ids=["without names", "with a name"])
+def test_a_root_that_says_that_it_signs_is_one(names: list[str]) -> None:
+    made = Issued.make("root", ca=True, signs=True, names=names)
+    assert judged([made], Issued.make("mail.example", made)) == "Trusted"
+
+
+def test_an_intermediate_is_no_anchor_by_itself(root: Issued) -> None:
+    between = Issued.make("between", root, ca=True)
+    leaf = Issued.make("mail.example", between)
+    assert judged([between], leaf) == "NotTrusted"
+    assert judged([between], leaf, between, root) == "NotTrusted"
+    assert judged([between, root], leaf) == "Trusted"
+    assert judged([between], between) == "NotTrusted"
+
+
+def test_a_signature_that_is_not_its_own_makes_no_root(root: Issued) -> None:
+    forged = Issued.make("root", root, ca=True)  # the root's name on both sides, and another key
+    assert judged([forged], Issued.make("mail.example", forged), forged) == "NotTrusted"
+
+
+def test_uses_are_asked_of_intermediates_too(root: Issued) -> None:
+    between = Issued.make("between", root, ca=True, usages=CLIENT)
+    assert judged([root], Issued.make("mail.example", between), between) == "NotTrusted"
+    trust = TrustStore.from_pem(root.pem)
+    chain = [Issued.make("mail.example", between).der, between.der]
+    assert verify.verify_chain(chain, trust, NOW, ExtendedKeyUsageOID.CLIENT_AUTH).trusted
+
+
+def test_a_pinned_certificate_serves_its_uses_only() -> None:
+    pinned = Issued.make("mail.example", usages=CLIENT)
+    assert judged([pinned], pinned) == "NotTrusted"
+    trust = TrustStore.from_pem(pinned.pem)
+    assert verify.verify_chain([pinned.der], trust, NOW, ExtendedKeyUsageOID.CLIENT_AUTH).trusted
+
+
+def rsa_key(bits: int) -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(65537, bits)
+
+
+def test_rsa_1024_counts_and_less_does_not(root: Issued) -> None:
+    assert judged([root], Issued.make("mail.example", root, key=rsa_key(1024))) == "Trusted"
+    small = Issued.make("small", root, ca=True, key=small_key())
+    assert judged([root], small) == "NotTrusted"
+    assert judged([root], Issued.make("mail.example", small), small) == "NotTrusted"
+
+
+def small_key() -> rsa.RSAPrivateKey:
+    """512 bits; cryptography makes no such key, and OpenSSL does."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    made = subprocess.run(["openssl", "genrsa", "512"], capture_output=True, check=True)
+    key = load_pem_private_key(made.stdout, None, unsafe_skip_rsa_key_validation=True)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    return key
+
+
+def test_a_sha1_signature_makes_no_chain_unless_it_is_the_roots_own(tmp_path: Path) -> None:
+    """OpenSSL makes it: cryptography signs with SHA-1 no more."""
+    end = ["-days", "36500", "-set_serial", "1"]
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=tmp_path, check=True, capture_output=True)
+
+    new = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+    openssl(
+        "req",
+        "-x509",
+        *new,
+        "-keyout",
+        "ca.key",
+        "-out",
+        "ca.pem",
+        "-subj",
+        "/CN=old root",
+        "-sha1",
+        *end,
+    )
+    openssl("req", *new, "-keyout", "leaf.key", "-out", "leaf.csr", "-subj", "/CN=mail.example")
+    for name in ("sha256", "sha1"):
+        signing = ["x509", "-req", "-in", "leaf.csr", "-CA", "ca.pem", "-CAkey", "ca.key", f"-{name}"]
+        openssl(*signing, "-out", f"{name}.pem", *end)
+    trust = TrustStore.from_pem((tmp_path / "ca.pem").read_bytes())
+    now = datetime.now(UTC) + timedelta(days=1)
+
+    def verdict(name: str) -> verify.Verdict:
+        leaf = ssl.PEM_cert_to_DER_cert((tmp_path / f"{name}.pem").read_text())
+        return verify.verify_chain([leaf], trust, now)
+
+    assert verdict("sha256").trusted
+    assert not verdict("sha1").trusted
+    assert "SHA1" in verdict("sha1").detail
+
+
+def test_a_wildcard_covers_no_name_that_its_ca_is_denied(root: Issued) -> None:
+    between = Issued.make("between", root, ca=True, excluded=["bank.example.com"])
+    assert judged([root], Issued.make("x", between, names=["*.example.com"]), between) == "NotTrusted"
+    assert judged([root], Issued.make("x", between, names=["b*.example.com"]), between) == "NotTrusted"
+    assert judged([root], Issued.make("x", between, names=["c*.example.com"]), between) == "Trusted"
+    assert judged([root], Issued.make("x", between, names=["*.example.org"]), between) == "Trusted"
+
+
+BROKEN = x509.UnrecognizedExtension(ObjectIdentifier("2.5.29.17"), b"\x30\x03nonsense")
+
+
+def test_broken_extensions_of_a_peer_are_a_verdict_and_no_exception(root: Issued) -> None:
+    broken = Issued.make("mail.example", root, more=[BROKEN])
+    assert judged([root], broken) == "NotTrusted"
+    between = Issued.make("between", root, ca=True, more=[BROKEN])
+    assert judged([root], Issued.make("mail.example", between), between) == "NotTrusted"
+
+
+def test_a_broken_certificate_in_a_list_is_a_value_error(root: Issued) -> None:
+    broken = Issued.make("broken", ca=True, more=[BROKEN])
+    with pytest.raises(ValueError, match=r"parse|extension|value|invalid"):
+        TrustStore.from_pem(root.pem, broken.pem)

@@ -5,8 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from cryptography import x509
-
+from letterlock_api import authorities
 from letterlock_api.conditions import Reason
 from letterlock_api.snapshot import Destination
 from letterlock_gateway.deliver import references
@@ -52,7 +51,7 @@ async def check(
         event = Event.EXPIRED if verdict.reason == Reason.EXPIRED else Event.NOT_TRUSTED
         return Checked(event, verdict.detail)
     try:
-        presented = names.presented_names(x509.load_der_x509_certificate(chain[0]))
+        presented = names.presented_names(authorities.load_der(chain[0]))
     except ValueError as error:
         return Checked(Event.NAME_MISMATCH, f"the names in the certificate cannot be read: {error}")
     hosted = policy.tls_mode == "RequiredVerifyHostedDomains" and not policy.names and not peer.route

@@ -10,9 +10,9 @@ import ssl
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from letterlock_api import authorities
 from letterlock_api.snapshot import ReceptionPolicy
 from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.replies import Reply
@@ -68,7 +68,7 @@ def _problem(
     )
     if not verdict.trusted:
         return f"client certificate not trusted: {verdict.detail}", ""
-    leaf = x509.load_der_x509_certificate(chain[0])
+    leaf = authorities.load_der(chain[0])
     subject = leaf.subject.rfc4514_string()
     fingerprints = policy.client_fingerprints
     if fingerprints and hashlib.sha256(chain[0]).hexdigest() not in fingerprints:

@@ -43,7 +43,7 @@ def server_context(
     """A context that serves `pem` (private key, certificate, intermediates in sending order).
 
     With `client_certificates` a client is asked for a certificate, and one that does not chain to
-    `client_ca` (PEM) fails the handshake. Raises BadCertificate.
+    `client_ca` (PEM) fails the handshake; what passes is for `tls.verify` to judge. Raises BadCertificate.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     _set_policy(context, pem, min_version, ciphers)
@@ -51,6 +51,9 @@ def server_context(
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     _load(context, pem)
     if client_certificates != "None":
+        # Of several listed certificates of one name OpenSSL tries one issuer; a peer's own that is listed counts
+        # all the same, before and after its renewal. Anchors are none the more: `tls.verify` judges again.
+        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
         if client_ca.strip():
             context.load_verify_locations(cadata=client_ca.decode("ascii", "replace"))
         context.verify_mode = ssl.CERT_REQUIRED if client_certificates == "Required" else ssl.CERT_OPTIONAL

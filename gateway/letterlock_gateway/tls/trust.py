@@ -1,15 +1,15 @@
 """What peers are verified against: CA certificates, and self-signed ones that are trusted for themselves."""
 
-import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
-from cryptography.utils import CryptographyDeprecationWarning
 from OpenSSL import crypto
+
+from letterlock_api import authorities
+from letterlock_api.authorities import Role
 
 
 @dataclass(frozen=True)
@@ -17,24 +17,26 @@ class TrustStore:
     """Trust anchors, ready for OpenSSL."""
 
     authorities: tuple[x509.Certificate, ...]
-    pinned: frozenset[bytes]
-    """sha256 fingerprints of end-entity certificates that are trusted for themselves only."""
+    """CAs: roots are anchors, intermediates help to build chains to them."""
+    listed: frozenset[bytes]
+    """sha256 fingerprints of self-signed certificates: a peer that presents one of them is trusted as it is."""
     _anchors: tuple[crypto.X509, ...] = field(compare=False, repr=False)
 
     @classmethod
     def from_pem(cls, *pems: bytes) -> Self:
         """The anchors in `pems`. Raises ValueError for text in which a certificate cannot be read."""
-        authorities: dict[bytes, x509.Certificate] = {}
-        pinned: set[bytes] = set()
-        for certificate in _certificates(pems):
+        found: dict[bytes, x509.Certificate] = {}
+        listed: set[bytes] = set()
+        for certificate in (one for pem in pems for one in authorities.load_all(pem)):
             fingerprint = certificate.fingerprint(hashes.SHA256())
-            if is_authority(certificate):
-                authorities[fingerprint] = certificate
-            if _is_self_issued(certificate):
-                # `openssl req -x509` makes leaves with CA:TRUE; as an anchor such a one is in both roles.
-                pinned.add(fingerprint)
-        anchors = tuple(crypto.X509.from_cryptography(certificate) for certificate in authorities.values())
-        return cls(tuple(authorities.values()), frozenset(pinned), anchors)
+            role = authorities.role(certificate)
+            if role in {Role.ROOT, Role.INTERMEDIATE}:  # SELF_ISSUED would be a root to OpenSSL
+                found[fingerprint] = certificate
+            if role in {Role.ROOT, Role.PINNED}:
+                # A root may be a server's own certificate: `openssl req -x509` makes them with CA:TRUE.
+                listed.add(fingerprint)
+        anchors = tuple(crypto.X509.from_cryptography(certificate) for certificate in found.values())
+        return cls(tuple(found.values()), frozenset(listed), anchors)
 
     def store_at(self, now: datetime) -> crypto.X509Store:
         """A store of OpenSSL's that verifies as of `now` (aware).
@@ -47,24 +49,3 @@ class TrustStore:
             store.add_cert(anchor)
         store.set_time(now.astimezone(UTC))
         return store
-
-
-def is_authority(certificate: x509.Certificate) -> bool:
-    """Whether `certificate` may sign others: RFC 5280 basic constraints, or a self-signed version 1 root."""
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return certificate.version == x509.Version.v1 and _is_self_issued(certificate)
-
-
-def _is_self_issued(certificate: x509.Certificate) -> bool:
-    return certificate.issuer == certificate.subject
-
-
-def _certificates(pems: tuple[bytes, ...]) -> Iterator[x509.Certificate]:
-    for pem in pems:
-        if pem.strip():
-            with warnings.catch_warnings():
-                # Some of Mozilla's roots have a serial number of 0; whoever trusts them needs no warning each time.
-                warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-                yield from x509.load_pem_x509_certificates(pem)
