@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what the tests need beside Python on a bare Debian machine; quick when all is there. `make test` runs it.
-# postfix, swaks and openssl are real peers for the mail tests (features.md: a row counts only with a real peer).
+# postfix, exim, swaks and openssl are real peers for the mail tests (features.md: a row counts only with a real peer).
 set -eu
 
 missing=""
@@ -12,6 +12,10 @@ need() { # PROGRAM PACKAGE...
 need postfix postfix
 need swaks swaks libnet-ssleay-perl
 need openssl openssl
+need testssl testssl.sh
+# Debian has either Postfix or Exim: what Exim needs is installed, and itself unpacked beside, where its own user can read.
+exim=/opt/letterlock-exim
+[ -x $exim/usr/sbin/exim4 ] && id Debian-exim >/dev/null 2>&1 || missing="$missing libidn12 libdb5.3 libgnutls-dane0"
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"
@@ -36,3 +40,10 @@ fi
 apt-get update -q
 # shellcheck disable=SC2086 # one word a package
 apt-get install -q -y --no-install-recommends $missing
+if [ ! -x $exim/usr/sbin/exim4 ]; then
+    fetched=$(mktemp -d)
+    (cd "$fetched" && apt-get download -q -o APT::Sandbox::User=root exim4-daemon-light && dpkg -x ./*.deb "$exim")
+    rm -rf "$fetched"
+fi
+# It is built to run as this user.
+id Debian-exim >/dev/null 2>&1 || useradd --system --user-group --home-dir /nonexistent --shell /usr/sbin/nologin Debian-exim
