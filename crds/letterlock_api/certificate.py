@@ -220,6 +220,8 @@ class CertificateStatus(Lenient):
     """When renewal starts."""
     next_attempt_time: Time | None = None
     """When issuing is tried again."""
+    failed_attempts: int | None = None
+    """How many signing requests in a row the signer refused."""
     dns_names: list[str] | None = None
     """Subject alternative names in the certificate."""
     common_name: str | None = None

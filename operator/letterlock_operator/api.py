@@ -35,6 +35,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "StatefulSet": ("apps/v1", "statefulsets"),
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
+    "CertificateSigningRequest": ("certificates.k8s.io/v1", "certificatesigningrequests"),
 }
 
 
@@ -123,8 +124,8 @@ class API:
         """The object. Raises NotFound."""
         return await self._request("GET", _path(kind, namespace, name))
 
-    async def create(self, kind: str, namespace: str, body: Object) -> Object:
-        """POST. Raises Conflict where an object of this name exists."""
+    async def create(self, kind: str, namespace: str | None, body: Object) -> Object:
+        """POST. Raises Conflict where an object of this name exists. `namespace` None: it is cluster-wide."""
         return await self._request(
             "POST", _path(kind, namespace), query={"fieldManager": FIELD_MANAGER}, body=body
         )
@@ -152,9 +153,10 @@ class API:
             content_type="application/merge-patch+json",
         )
 
-    async def delete(self, kind: str, namespace: str, name: str, uid: str) -> None:
-        """Delete exactly the object with this uid. Raises NotFound, Conflict."""
-        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": {"uid": uid}}
+    async def delete(self, kind: str, namespace: str, name: str, uid: str, revision: str = "") -> None:
+        """Delete exactly the object with this uid, at this resourceVersion if given. Raises NotFound, Conflict."""
+        preconditions = {"uid": uid, **({"resourceVersion": revision} if revision else {})}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         await self._request("DELETE", _path(kind, namespace, name), body=body)
 
     async def _request(

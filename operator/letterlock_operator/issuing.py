@@ -20,16 +20,24 @@ from letterlock_api.state import (
     INTERNAL_CLIENT_NAME,
     INTERNAL_SERVER_NAME,
 )
-from letterlock_operator.plan import Issue
+from letterlock_operator.decide.keeping import (
+    CERTIFICATE,
+    INPUTS,
+    KEY,
+    NEXT_CERTIFICATE,
+    NEXT_INPUTS,
+    NEXT_KEY,
+    NEXT_REQUEST,
+    REQUEST,
+)
+from letterlock_operator.plan import Install, Issue
 from letterlock_operator.world import Keep
 
-KEY: Final = "tls.key"
-CERTIFICATE: Final = "tls.crt"
-REQUEST: Final = "tls.csr"
-INPUTS: Final = "inputs"
 INTERNAL_CA_KEY: Final = "ca.key"
 INTERNAL_CA_CERTIFICATE: Final = "ca.crt"
 OPERATOR_IDENTITY: Final = "operator-tls.pem"
+
+NEXT: Final = frozenset({NEXT_KEY, NEXT_CERTIFICATE, NEXT_REQUEST, NEXT_INPUTS})
 
 # Outlives any cluster: only the operator and its members see these, and both are replaced with the Secret.
 _INTERNAL_VALIDITY: Final = timedelta(days=3650)
@@ -49,13 +57,13 @@ type PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 def issue(order: Issue, present: Keep | None, now: datetime) -> dict[str, bytes]:
     """What shall be in the Secret of `order`: a key, a self-signed certificate, a request for the same key.
 
-    `present`: the Secret as it is, whose key is kept where the order says so. Valid from `now`, to the
-    second, for `order.days` or to `order.not_after_cap`. Raises ValueError for an unusable key or name.
+    `present`: the Secret as it is, whose key is kept where the order says so, and all of it where only the next
+    certificate or a request is made. Valid from `now`, to the second, for `order.days`. Raises ValueError for an
+    unusable key or name.
     """
-    if order.keep_key and present is not None and present.data.get(KEY):
-        key = _load_key(present.data[KEY])
-    else:
-        key = _make_key(order.algorithm, order.size)
+    before = dict(present.data) if present is not None else {}
+    keeps = order.keep_key and before.get(KEY)
+    key = _load_key(before[KEY]) if keeps else _make_key(order.algorithm, order.size)
     subject = x509.Name(
         [
             x509.NameAttribute(oid, order.subject[field])
@@ -64,25 +72,55 @@ def issue(order: Issue, present: Keep | None, now: datetime) -> dict[str, bytes]
         ]
     )
     names = _names(order.dns_names, order.subject.get("common_name", ""))
+    request = _request(subject, names, key)
+    if order.store == "request":
+        return {**before, REQUEST: request, INPUTS: order.inputs.encode()}
+    following = {NEXT_REQUEST: request, NEXT_INPUTS: order.inputs.encode()}
+    if not order.keep_key:
+        following[NEXT_KEY] = _key_pem(key)
+    kept = {name: value for name, value in before.items() if name not in NEXT}
+    if order.store == "next-request":
+        return {**kept, **following}
     start = now.replace(microsecond=0)
-    end = start + timedelta(days=order.days)
-    if order.not_after_cap is not None:
-        end = min(end, order.not_after_cap.replace(microsecond=0))
     certificate = _sign(
-        subject=subject, names=names, key=key, issuer=subject, issuer_key=key, validity=(start, end)
-    )
+        subject=subject,
+        names=names,
+        key=key,
+        issuer=subject,
+        issuer_key=key,
+        validity=(start, start + timedelta(days=order.days)),
+    ).public_bytes(serialization.Encoding.PEM)
+    if order.store == "next":
+        return {**kept, **following, NEXT_CERTIFICATE: certificate}
+    return {KEY: _key_pem(key), CERTIFICATE: certificate, REQUEST: request, INPUTS: order.inputs.encode()}
+
+
+def install(order: Install, present: Keep) -> dict[str, bytes]:
+    """What shall be in the Secret once the certificate of `order` is in use, or prepared."""
+    before = dict(present.data)
+    if order.prepare:
+        return {**before, NEXT_CERTIFICATE: order.chain}
+    if not order.from_next:
+        return {**before, CERTIFICATE: order.chain}
+    kept = {name: value for name, value in before.items() if name not in NEXT}
+    return {
+        **kept,
+        KEY: before.get(NEXT_KEY) or before[KEY],
+        CERTIFICATE: order.chain,
+        REQUEST: before.get(NEXT_REQUEST) or before.get(REQUEST, b""),
+        INPUTS: before.get(NEXT_INPUTS) or before.get(INPUTS, b""),
+    }
+
+
+def _request(subject: x509.Name, names: Sequence[str], key: PrivateKey) -> bytes:
+    """A request for a certificate of this key, PEM (PKCS#10, RFC 2986)."""
     request = (
         x509.CertificateSigningRequestBuilder()
         .subject_name(subject)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), critical=False)
         .sign(key, _digest(key))
     )
-    return {
-        KEY: _key_pem(key),
-        CERTIFICATE: certificate.public_bytes(serialization.Encoding.PEM),
-        REQUEST: request.public_bytes(serialization.Encoding.PEM),
-        INPUTS: order.inputs.encode(),
-    }
+    return request.public_bytes(serialization.Encoding.PEM)
 
 
 def issue_internal(gateway: str, now: datetime) -> dict[str, bytes]:

@@ -9,6 +9,8 @@ from letterlock_api.snapshot import content_hash
 GATEWAY_LABEL: Final = f"{GROUP}/gateway"
 MANAGED_BY: Final = "app.kubernetes.io/managed-by"
 MANAGER: Final = "letterlock"
+# On a Secret that is written for others to read: hash of what it was made from.
+INPUTS: Final = f"{GROUP}/inputs"
 # Pods are watched by this selector only: a cluster has many, and theirs change all the time.
 POD_SELECTOR: Final = f"{MANAGED_BY}={MANAGER},{GATEWAY_LABEL}"
 

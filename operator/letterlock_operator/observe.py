@@ -12,9 +12,18 @@ import certifi
 from pydantic import ValidationError
 
 from letterlock_api.kinds import KINDS, AnyResource
+from letterlock_operator import names
 from letterlock_operator.api import Object
 from letterlock_operator.store import NamespaceStore, controller, revision
-from letterlock_operator.world import InvalidResource, Keep, Member, Unreadable, World
+from letterlock_operator.world import (
+    InvalidResource,
+    Keep,
+    Member,
+    Refusal,
+    SigningRequest,
+    Unreadable,
+    World,
+)
 
 # Derived objects whose names others may have taken before us.
 _DERIVED: Final = ("StatefulSet", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget")
@@ -27,13 +36,21 @@ class _Parsed:
 
 
 class Observer:
-    """Builds worlds; remembers parsed resources, so that one change among 10,000 parses one."""
+    """Builds worlds; remembers parsed resources, so that one change among 10,000 parses one.
+
+    May run in a thread, one at a time for each namespace.
+    """
 
     def __init__(self) -> None:
-        self._parsed: dict[tuple[str, str, str], _Parsed] = {}
+        self._parsed: dict[str, dict[tuple[str, str], _Parsed]] = {}
 
     def world(
-        self, namespace: str, known: NamespaceStore, members: Mapping[str, tuple[Member, ...]]
+        self,
+        namespace: str,
+        known: NamespaceStore,
+        members: Mapping[str, tuple[Member, ...]],
+        requests: Mapping[str, SigningRequest] | Unreadable,
+        refusals: Mapping[str, Refusal],
     ) -> World:
         """The namespace as it is known now. `members`: by gateway, as the polls have shown them."""
         invalid: list[InvalidResource] = []
@@ -64,21 +81,23 @@ class Observer:
                 if not is_ours(item, known)
             ),
             members=members,
+            requests=requests,
+            refusals=refusals,
             system_roots=system_roots(),
         )
 
     def forget(self, namespace: str) -> None:
         """The namespace is no longer served."""
-        for key in [key for key in self._parsed if key[0] == namespace]:
-            del self._parsed[key]
+        self._parsed.pop(namespace, None)
 
     def _parse(
         self, kind: str, model: type[AnyResource], namespace: str, name: str, item: Object
     ) -> AnyResource | InvalidResource:
-        known = self._parsed.get((namespace, kind, name))
+        mine = self._parsed.setdefault(namespace, {})
+        known = mine.get((kind, name))
         if known is None or known.revision != revision(item):
             known = _Parsed(revision(item), parse(kind, model, item))
-            self._parsed[namespace, kind, name] = known
+            mine[kind, name] = known
         return known.value
 
 
@@ -131,6 +150,7 @@ def config_map(item: Object, known: NamespaceStore) -> Keep | Unreadable:
 def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_: str) -> Keep:
     reference = controller(item)
     ours = is_ours(item, known)
+    notes: Mapping[str, str] = item["metadata"].get("annotations") or {}
     return Keep(
         name=item["metadata"]["name"],
         data=data,
@@ -138,6 +158,7 @@ def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_:
         ours=ours,
         owner=f"{reference['kind']}/{reference['name']}" if reference and ours else "",
         resource_version=str(item["metadata"].get("resourceVersion", "")),
+        inputs=notes.get(names.INPUTS, "") if ours else "",
     )
 
 

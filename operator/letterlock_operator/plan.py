@@ -17,7 +17,7 @@ AnyStatus = CertificateStatus | ListenerStatus | DestinationControlStatus | CALi
 
 @dataclass(frozen=True)
 class Issue:
-    """Make a key (or keep the one that is there) and a self-signed certificate, and store both in one Secret.
+    """Make a key (or keep the one that is there), a self-signed certificate and a request for a CA.
 
     Keys are not derived objects: the Secret is created by POST (`replaces` empty) or replaced by PUT with the
     resourceVersion in `replaces`; a conflict means that somebody else was faster: observe again.
@@ -35,9 +35,89 @@ class Issue:
     replaces: str = ""
     keep_key: bool = False
     """Sign again with the key that is in the Secret (renewal)."""
-    not_after_cap: datetime | None = None
     inputs: str = ""
     """Hash of what the certificate was made from; kept in the Secret, so that a changed spec is noticed."""
+    store: Literal["present", "next", "request", "next-request"] = "present"
+    """What becomes of it: the certificate in use; the prepared next one; only a new request, for the key in
+    use or for a next key: the certificate in use stays."""
+
+
+@dataclass(frozen=True)
+class Install:
+    """Put a certificate that was signed elsewhere, or the prepared next one, into the Secret with its key."""
+
+    secret: str
+    owner: str
+    chain: bytes
+    """Certificate and intermediates, PEM, in the order in which they are served."""
+    replaces: str
+    from_next: bool = False
+    """Whether it belongs to the prepared next key or request, which takes the place of the present one."""
+    prepare: bool = False
+    """Keep it as the prepared next one instead of using it."""
+
+
+@dataclass(frozen=True)
+class Import:
+    """Open a PKCS#12 file and store its key and chain in Secret `secret`, as the only source from then on."""
+
+    secret: str
+    owner: str
+    file: bytes
+    passphrase: bytes | None
+    inputs: str
+    """Hash of file and passphrase."""
+    replaces: str = ""
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """One PKCS#12 file to make."""
+
+    name: str
+    friendly_name: str
+    pem: bytes
+    """Key, certificate, intermediates."""
+    passphrase: bytes
+
+
+@dataclass(frozen=True)
+class Export:
+    """Write PKCS#12 files into Secret `secret`, which others read."""
+
+    secret: str
+    owner: str
+    files: tuple[ExportedFile, ...]
+    inputs: str
+    """Hash of all that goes in; kept as an annotation of the Secret."""
+    replaces: str = ""
+
+
+@dataclass(frozen=True)
+class Retire:
+    """Delete a Secret that was made here and has no use any more."""
+
+    secret: str
+    resource_version: str
+    reason: str
+    """For people: why."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """Ask a Kubernetes signer for a certificate (certificates.k8s.io)."""
+
+    name: str
+    """Of the CertificateSigningRequest: a function of what is asked, so that nobody asks twice."""
+    certificate: str
+    member: str
+    signer: str
+    request: bytes
+    """PKCS#10, PEM."""
+    usages: tuple[str, ...]
+    seconds: int
+    """Wanted lifetime."""
+    attempt: int
 
 
 @dataclass(frozen=True)
@@ -47,6 +127,9 @@ class IssueInternal:
     gateway: str
     secret: str
     replaces: str = ""
+
+
+type SecretOrder = Issue | Install | Import | Export
 
 
 @dataclass(frozen=True)
@@ -86,7 +169,10 @@ class Plan:
 
     mounts: Mapping[str, Mount] = field(default_factory=dict[str, Mount])
     """By gateway. Absent: nothing complete could be decided, and what is mounted stays."""
-    issues: tuple[Issue, ...] = ()
+    issues: tuple[SecretOrder, ...] = ()
+    """Secrets with keys to write."""
+    retired: tuple[Retire, ...] = ()
+    requests: tuple[Request, ...] = ()
     internal: tuple[IssueInternal, ...] = ()
     ensures: tuple[Ensure, ...] = ()
     statuses: Mapping[tuple[str, str], AnyStatus] = field(default_factory=dict[tuple[str, str], AnyStatus])

@@ -13,13 +13,14 @@ from typing import Any, Final
 from letterlock_api.kinds import KINDS
 from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
 from letterlock_operator import api, names, observe
-from letterlock_operator.act import carry
+from letterlock_operator.act import carry, requests
 from letterlock_operator.act.cluster import Cluster, Memory
+from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import Object
 from letterlock_operator.following import Following, Target, Wanted
 from letterlock_operator.plan import Plan
 from letterlock_operator.store import WATCHED, NamespaceStore, Store
-from letterlock_operator.world import Keep, World
+from letterlock_operator.world import Keep, SigningRequest, Unreadable, World
 
 type Decide = Callable[[World, datetime], Plan]
 type Derive = Callable[[World, Plan], Sequence[Object]]
@@ -31,6 +32,8 @@ _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _RELIST: Final = 600.0
 # The same for the watches' own first lists, which may be older or newer than ours.
 _FIRST_RELIST: Final = 15.0
+# Keys are made for so long before all else is looked after; longer where looking at all else takes long itself.
+_MAKING: Final = 1.0
 _SELECTORS: Final = {"Pod": {"labelSelector": names.POD_SELECTOR}}
 SECRETS_LEFT_OUT: Final = (
     "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token"
@@ -52,6 +55,7 @@ class Reconciler:
         self._store = Store()
         self._observer = observe.Observer()
         self._following = Following(client, self.mark)
+        self._makers = Makers()
         self._marked: dict[str, asyncio.Event] = {}
         self._memories: dict[str, Memory] = {}
         self._relist_at: dict[str, float] = {}
@@ -78,6 +82,7 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self._makers.close()
 
     async def _serve(self, namespace: str) -> None:
         marked = self._marked[namespace]
@@ -122,11 +127,23 @@ class Reconciler:
             self._relist_at.pop(namespace, None)
             return None
         members = await self._following.members(namespace, wanted(known))
+        memory = self._memories.setdefault(namespace, Memory())
+        asked: Mapping[str, SigningRequest] | Unreadable = {}
+        if any(item.get("spec", {}).get("signerName") for item in known.objects["Certificate"].values()):
+            asked = await requests.observed(self._api, namespace)
         now = datetime.now(UTC)
-        world = self._observer.world(namespace, known, members)
-        plan = self._decide(world, now)
-        cluster = Cluster(self._api, self._store, namespace, self._memories.setdefault(namespace, Memory()))
-        again = await carry.carry_out(cluster, plan, self._derive(world, plan), world, now)
+        frozen, started = known.copy(), time.monotonic()
+
+        def decided() -> tuple[World, Plan, Sequence[Object]]:
+            world = self._observer.world(namespace, frozen, members, asked, dict(memory.refusals))
+            plan = self._decide(world, now)
+            return world, plan, self._derive(world, plan)
+
+        # In a thread: thousands of resources take a second, and the watches, polls and the Lease go on meanwhile.
+        world, plan, objects = await asyncio.to_thread(decided)
+        cluster = Cluster(self._api, self._store, namespace, memory, self._makers)
+        seconds = max(_MAKING, 2 * (time.monotonic() - started))
+        again = await carry.carry_out(cluster, plan, objects, world, now, seconds)
         if again:
             self.mark(namespace)
         due = self._relist_at[namespace] - time.monotonic()

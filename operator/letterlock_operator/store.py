@@ -44,6 +44,12 @@ class NamespaceStore:
     listed: dict[str, int] = field(default_factory=dict[str, int])
     """Revision of the last whole list per kind."""
 
+    def copy(self) -> "NamespaceStore":
+        """The same as it is now, for whoever reads it in a thread. Objects are shared: nobody changes them."""
+        objects: dict[str, dict[str, Object]] = defaultdict(dict)
+        objects.update({kind: dict(items) for kind, items in self.objects.items()})
+        return NamespaceStore(objects, dict(self.listed))
+
     def owner_exists(self, reference: Mapping[str, object]) -> bool:
         """Whether an owner reference names a resource of ours that is there now, and not a namesake of it."""
         owner = self.objects[str(reference.get("kind"))].get(str(reference.get("name")))

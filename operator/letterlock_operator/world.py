@@ -7,9 +7,12 @@ an `Unreadable` means "could not be read", and no decision may take it for absen
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Literal
 
 from letterlock_api.calist import CAList
 from letterlock_api.certificate import Certificate
+from letterlock_api.conditions import Reason
 from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.listener import Listener
 from letterlock_api.mailgateway import MailGateway
@@ -35,6 +38,37 @@ class Keep:
     owner: str = ""
     """`Kind/name` of that resource."""
     resource_version: str = ""
+    inputs: str = ""
+    """What the content was made from, where we wrote it for others to read (an export)."""
+
+
+RequestState = Literal["Pending", "Approved", "Denied", "Failed"]
+
+
+@dataclass(frozen=True)
+class SigningRequest:
+    """A CertificateSigningRequest of ours, as the cluster shows it."""
+
+    name: str
+    certificate: str
+    """The Certificate that it was made for."""
+    member: str
+    attempt: int
+    state: RequestState
+    message: str = ""
+    """What the signer or approver said."""
+    since: datetime | None = None
+    """When it came to that state."""
+    chain: bytes = b""
+    """What was signed, PEM; empty: nothing yet."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why an import did not work: it was tried, and trying the same again does not help."""
+
+    reason: Reason
+    message: str
 
 
 @dataclass(frozen=True)
@@ -78,5 +112,9 @@ class World:
     """`Kind/name` of StatefulSets, Services and so on that exist without our owner reference."""
     members: Mapping[str, tuple[Member, ...]] = field(default_factory=dict[str, tuple[Member, ...]])
     """By gateway: every member that exists."""
+    requests: Mapping[str, SigningRequest] | Unreadable | None = None
+    """Signing requests of ours by name; None: there is nobody here who could be asked."""
+    refusals: Mapping[str, Refusal] = field(default_factory=dict[str, Refusal])
+    """Imports that were tried and did not work, by their `inputs`."""
     system_roots: bytes = b""
     """Mozilla's roots, PEM (A1)."""

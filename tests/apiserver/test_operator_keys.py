@@ -43,9 +43,10 @@ def test_two_operators_by_mistake_make_one_key_and_never_another(
         seen: dict[str, tuple[str, str]] = {}
 
         def all_ready() -> bool:
+            ready = all(holds(kubectl, f"certificates.letterlock.dev/mx{n}", "Ready") for n in range(8))
             for name, key in keys(kubectl).items():
                 assert seen.setdefault(name, key) == key, f"{name} was made twice"
-            return all(holds(kubectl, f"certificates.letterlock.dev/mx{n}", "Ready") for n in range(8))
+            return ready
 
         until(all_ready, what="all certificates")
         until(lambda: settled(kubectl), what="no more changes", every=1.0)

@@ -37,11 +37,20 @@ def test_the_operator_converges_with_these_rights(
     assert "forbidden" not in log.read_text().lower()
 
 
-def test_it_may_not_read_pods_logs_or_delete_anything(
+def test_it_may_not_read_logs_run_programs_or_approve_its_own_requests(
     api_server: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     kubeconfig = as_operator(api_server, tmp_path)
     asked = replace(api_server.kubectl, kubeconfig=kubeconfig, namespace=namespace)
-    for verb, what in (("get", "pods/log"), ("create", "pods/exec"), ("delete", "secrets"), ("get", "nodes")):
+    refused = (
+        ("get", "pods/log"),
+        ("create", "pods/exec"),
+        ("delete", "configmaps"),
+        ("delete", "certificates.letterlock.dev"),
+        ("update", "certificatesigningrequests/approval"),
+        ("update", "certificatesigningrequests/status"),
+        ("get", "nodes"),
+    )
+    for verb, what in refused:
         done = asked.run("auth", "can-i", verb, what)
         assert done.stdout.strip() == "no", (verb, what)

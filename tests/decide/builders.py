@@ -14,10 +14,10 @@ from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.listener import Listener
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.state import ListenerState, MemberState
-from letterlock_operator import issuing
+from letterlock_operator import orders
 from letterlock_operator.decide import decide
-from letterlock_operator.plan import Plan
-from letterlock_operator.world import Keep, Member, World
+from letterlock_operator.plan import Export, Issue, Plan
+from letterlock_operator.world import Keep, Member, Unreadable, World
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -85,18 +85,36 @@ def world(*resources: Any, secrets: Mapping[str, Any] | None = None, **more: Any
     )
 
 
-def issued(plan: Plan, moment: datetime = NOW, revision: str = "1") -> dict[str, Keep]:
-    """The Secrets that the plan orders, made."""
+def issued(
+    plan: Plan,
+    moment: datetime = NOW,
+    revision: str = "1",
+    before: Mapping[str, Keep | Unreadable] | None = None,
+) -> dict[str, Keep]:
+    """The Secrets that the plan orders, made. `before`: as they are."""
     return {
         order.secret: Keep(
             order.secret,
-            issuing.issue(order, None, moment),
+            orders.data(order, _kept(before, order.secret), moment),
             ours=True,
             owner=order.owner,
             resource_version=revision,
+            inputs=order.inputs if isinstance(order, Export) else "",
         )
         for order in plan.issues
     }
+
+
+def issue(plan: Plan) -> Issue:
+    """The one order of the plan: to make a certificate."""
+    (order,) = plan.issues
+    assert isinstance(order, Issue)
+    return order
+
+
+def _kept(before: Mapping[str, Keep | Unreadable] | None, name: str) -> Keep | None:
+    found = (before or {}).get(name)
+    return found if isinstance(found, Keep) else None
 
 
 def settled(*resources: Any, **more: Any) -> tuple[World, Plan]:

@@ -6,12 +6,14 @@ from typing import Any
 import pytest
 
 from letterlock_operator.decide import decide
+from letterlock_operator.plan import Issue
 from letterlock_operator.world import Keep, Unreadable
 from tests.decide.builders import (
     NOW,
     ca_pem,
     certificate,
     gateway,
+    issue,
     issued,
     listener,
     settled,
@@ -48,14 +50,14 @@ def test_a_secret_of_somebody_else_is_never_taken_over():
 def test_a_changed_name_signs_anew_with_the_same_key_and_the_secrets_revision():
     secrets = issued(decide(world(gateway(), certificate()), NOW), revision="7")
     changed = certificate(dnsNames=["mx.example.com", "mail.example.com"])
-    (order,) = decide(world(gateway(), changed, secrets=secrets), NOW).issues
+    order = issue(decide(world(gateway(), changed, secrets=secrets), NOW))
     assert (order.keep_key, order.replaces) == (True, "7")
 
 
 def test_another_algorithm_needs_another_key():
     secrets = issued(decide(world(gateway(), certificate()), NOW))
     changed = certificate(privateKey={"algorithm": "RSA"})
-    (order,) = decide(world(gateway(), changed, secrets=secrets), NOW).issues
+    order = issue(decide(world(gateway(), changed, secrets=secrets), NOW))
     assert (order.keep_key, order.algorithm, order.size) == (False, "RSA", 2048)
 
 
@@ -96,14 +98,14 @@ def test_never_renews_when_told_so():
         pytest.param({"gatewayRef": {"name": "other"}}, "GatewayNotFound", id="a gateway that is not there"),
         pytest.param({"dnsNames": ["{member}.example.com"]}, "Invalid", id="a placeholder at cluster level"),
         pytest.param(
-            {"dnsNames": [], "signerName": "example.com/ca"},
-            "NotSupported",
-            id="what comes in a later version",
+            {"level": "Machine", "dnsNames": [], "secretRef": {"name": "one-for-all"}},
+            "Invalid",
+            id="one brought certificate for several members",
         ),
     ],
 )
 def test_refusals(spec: dict[str, Any], reason: str):
-    plan = decide(world(gateway(), certificate(**spec)), NOW)
+    plan = decide(world(gateway(replicas=2), certificate(**spec)), NOW)
     assert plan.issues == ()
     assert verdict(plan, "Certificate", "mx", "Accepted") == ("False", reason)
     assert verdict(plan, "Certificate", "mx", "Programmed")[0] == "False"
@@ -124,6 +126,7 @@ def test_machine_level_makes_one_for_each_member_and_scaling_out_touches_none_of
         "letterlock-cert-mx-default-2",
         "letterlock-cert-mx-default-3",
     ]
+    assert isinstance(four.issues[0], Issue)
     assert four.issues[0].dns_names == ("default-2.example.com",)
 
 

@@ -20,6 +20,7 @@ from tests.decide.builders import (
     condition,
     destination,
     gateway,
+    issued,
     listener,
     running,
     settled,
@@ -111,14 +112,10 @@ def test_a_changed_certificate_makes_its_listener_not_programmed_until_it_is_ser
     before, plan = place()
     other = certificate(dnsNames=["mx.example.com", "mail.example.com"])
     changed = [other if one.kind == "Certificate" else one for one in PARTS]
-    order = decide(world(*changed, secrets=before.secrets), NOW).issues[0]
-    from letterlock_operator import issuing
-
-    fresh = Keep(order.secret, issuing.issue(order, None, NOW), ours=True, resource_version="2")
+    ordered = decide(world(*changed, secrets=before.secrets), NOW)
+    fresh = issued(ordered, revision="2")
     after = decide(
-        world(
-            *changed, secrets={**before.secrets, order.secret: fresh}, members={"default": (running(plan),)}
-        ),
+        world(*changed, secrets={**before.secrets, **fresh}, members={"default": (running(plan),)}),
         NOW,
     )
     assert verdict(after, "Listener", "public", "Programmed") == ("False", "Pending")

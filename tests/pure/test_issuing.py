@@ -32,7 +32,6 @@ def order(
     algorithm: Literal["RSA", "ECDSA"] = "ECDSA",
     size: int = 256,
     keep_key: bool = False,
-    cap: datetime | None = None,
 ) -> Issue:
     return Issue(
         secret="letterlock-cert-mx",
@@ -43,7 +42,6 @@ def order(
         algorithm=algorithm,
         size=size,
         keep_key=keep_key,
-        not_after_cap=cap,
         inputs="of-this",
     )
 
@@ -96,12 +94,6 @@ def test_the_validity_is_exact_to_the_second() -> None:
     made = certificate(issuing.issue(order(), None, NOW))
     assert made.not_valid_before_utc == NOW.replace(microsecond=0)
     assert made.not_valid_after_utc - made.not_valid_before_utc == timedelta(days=30)
-
-
-def test_the_end_of_validity_can_be_capped() -> None:
-    cap = NOW + timedelta(hours=5)
-    made = certificate(issuing.issue(order(cap=cap), None, NOW))
-    assert made.not_valid_after_utc == cap.replace(microsecond=0)
 
 
 def test_the_common_name_is_a_subject_alternative_name_too_and_each_name_is_there_once() -> None:

@@ -54,6 +54,16 @@ def swap_directory(link: Path, files: Mapping[str, bytes], target_name: str) -> 
         shutil.rmtree(parent / before, ignore_errors=True)
 
 
+def remove_link(link: Path) -> None:
+    """Remove a link that `swap_directory` made, and then what it points to. One that is not there is none."""
+    if not link.is_symlink():
+        return
+    target = link.parent / link.readlink().name
+    link.unlink()
+    _sync_directory(link.parent)
+    shutil.rmtree(target, ignore_errors=True)
+
+
 def _write_new(path: Path, content: bytes) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
     with os.fdopen(descriptor, "wb") as file:

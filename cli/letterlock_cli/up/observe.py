@@ -16,7 +16,7 @@ from letterlock_cli.up.processes import LOOPBACK, MemberProcess
 from letterlock_cli.up.state import Key, State, spec_as_written
 from letterlock_operator import members, names
 from letterlock_operator.plan import AnyStatus
-from letterlock_operator.world import Keep, Member, World
+from letterlock_operator.world import Keep, Member, Refusal, World
 
 NAMESPACE: Final = "default"
 
@@ -61,8 +61,8 @@ class Observer:
         for kind, name in self.state.objects().keys() - statuses.keys():
             self.state.forget_status(kind, name)
 
-    async def world(self, processes: Mapping[str, MemberProcess]) -> World:
-        """Everything, as it is now. `processes`: by gateway."""
+    async def world(self, processes: Mapping[str, MemberProcess], refusals: Mapping[str, Refusal]) -> World:
+        """Everything, as it is now. `processes`: by gateway; `refusals`: imports that did not work."""
         keeps = self.state.keeps()
         resources = {**self._ensured, **self._resources}
 
@@ -85,6 +85,7 @@ class Observer:
             secrets={**keeps, **keys, **self.contents.secrets},
             config_maps={**snapshots, **self.contents.config_maps},
             members=dict(zip(gateways, seen, strict=True)),
+            refusals=dict(refusals),
             system_roots=self._roots,
         )
 

@@ -24,10 +24,19 @@ from letterlock_cli.up.observe import Observer
 from letterlock_cli.up.processes import Launch, MemberProcess
 from letterlock_cli.up.screen import Screen
 from letterlock_cli.up.state import State
-from letterlock_operator import issuing, names
+from letterlock_operator import names, orders
 from letterlock_operator.decide import decide
-from letterlock_operator.plan import Ensure, Issue, IssueInternal, Mount, Plan
-from letterlock_operator.world import Keep, World
+from letterlock_operator.decide.pems import Refused
+from letterlock_operator.plan import (
+    Ensure,
+    Export,
+    Import,
+    IssueInternal,
+    Mount,
+    Plan,
+    SecretOrder,
+)
+from letterlock_operator.world import Keep, Refusal, World
 
 # Seconds between two looks at the members: short while something changes, and for a while after.
 _BUSY: Final = 0.2
@@ -48,6 +57,7 @@ class Up:
     """A file whose new lines are shown too."""
     _processes: dict[str, MemberProcess] = field(default_factory=dict[str, MemberProcess], init=False)
     _world: World | None = field(default=None, init=False)
+    _refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal], init=False)
     _wake: datetime | None = field(default=None, init=False)
     _notes_read: int = field(default=0, init=False)
 
@@ -103,7 +113,7 @@ class Up:
 
     async def _turn(self, observer: Observer) -> bool:
         """Observe, decide, act once. True if there was anything new."""
-        world = await observer.world(self._processes)
+        world = await observer.world(self._processes, self._refusals)
         now = datetime.now(UTC)
         problems = [f"{one.file}: {one.problem}" for one in observer.contents.problems]
         if self.state.store_problems(problems):
@@ -118,6 +128,8 @@ class Up:
     async def _act(self, plan: Plan, observer: Observer, world: World, now: datetime) -> None:
         for order in (*plan.internal, *plan.issues):
             await self._issue(order, world, now)
+        for order in plan.retired:
+            self.state.remove_secret(order.secret)
         for ensure in plan.ensures:
             observer.ensure(KINDS[ensure.kind].model_validate(_manifest(ensure)))
         for gateway, mount in plan.mounts.items():
@@ -130,16 +142,17 @@ class Up:
         observer.store_statuses(plan.statuses)
         self.screen.show(plan.statuses)
 
-    async def _issue(self, order: Issue | IssueInternal, world: World, now: datetime) -> None:
+    async def _issue(self, order: SecretOrder | IssueInternal, world: World, now: datetime) -> None:
         present = world.secrets.get(order.secret)
         before = present if isinstance(present, Keep) and present.ours else None
-        if isinstance(order, IssueInternal):
-            owner = f"MailGateway/{order.gateway}"
-            data = await asyncio.to_thread(issuing.issue_internal, order.gateway, now)
-        else:
-            owner = order.owner
-            data = await asyncio.to_thread(issuing.issue, order, before, now)
-        self.state.store_secret(order.secret, owner, data)
+        try:
+            data = await asyncio.to_thread(orders.data, order, before, now)
+        except Refused as refused:
+            if isinstance(order, Import):
+                self._refusals[order.inputs] = Refusal(refused.reason, refused.message)
+            return
+        inputs = order.inputs if isinstance(order, Export) else ""
+        self.state.store_secret(order.secret, orders.owner(order), data, inputs)
 
     def _keep_member(self, gateway: str) -> None:
         if gateway in self._processes:

@@ -3,7 +3,7 @@
 Layout, and who reads it besides us:
 
     manifests/FILE              the last good content of every file of the folder
-    secrets/NAME/KEY            keys and certificates made here (people, and the receiver of the examples)
+    secrets/NAME/KEY            keys and certificates made here, and exports (people, and the examples' receiver)
     status/KIND/NAME.yaml       every resource with its status (people, tests, `letterlock … --dir`)
     mount/GATEWAY/              what a member has mounted
     spool/MEMBER/               its mail
@@ -28,7 +28,7 @@ from pydantic import ValidationError
 from letterlock_api.base import API_VERSION
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_cli.failures import CommandError
-from letterlock_cli.up.atomic import make_directory, swap_directory, write_file
+from letterlock_cli.up.atomic import make_directory, remove_link, swap_directory, write_file
 from letterlock_operator.plan import AnyStatus
 from letterlock_operator.world import Keep
 
@@ -37,6 +37,7 @@ type Key = tuple[str, str]
 """(kind, name)."""
 
 _OWNER_FILE: Final = ".owner"
+_INPUTS_FILE: Final = ".inputs"
 _PROBLEMS_FILE: Final = "problems"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -98,14 +99,24 @@ class State:
             if link.name.startswith("."):
                 continue
             data = {path.name: path.read_bytes() for path in link.iterdir()}
-            owner = data.pop(_OWNER_FILE, b"").decode()
-            found[link.name] = Keep(link.name, data, ours=True, owner=owner, resource_version=_version(data))
+            owner, inputs = (data.pop(name, b"").decode() for name in (_OWNER_FILE, _INPUTS_FILE))
+            found[link.name] = Keep(
+                link.name, data, ours=True, owner=owner, resource_version=_version(data), inputs=inputs
+            )
         return found
 
-    def store_secret(self, name: str, owner: str, data: Mapping[str, bytes]) -> None:
-        """Write Secret `name` as a whole: its keys change together or not at all."""
+    def store_secret(self, name: str, owner: str, data: Mapping[str, bytes], inputs: str = "") -> None:
+        """Write Secret `name` as a whole: its keys change together or not at all.
+
+        `inputs`: what it was made from, where that is not in the data because others read it (an export).
+        """
         link = make_directory(self.directory / "secrets") / name
-        swap_directory(link, {**data, _OWNER_FILE: owner.encode()}, f".{name}.{secrets.token_hex(4)}")
+        notes = {_OWNER_FILE: owner.encode(), **({_INPUTS_FILE: inputs.encode()} if inputs else {})}
+        swap_directory(link, {**data, **notes}, f".{name}.{secrets.token_hex(4)}")
+
+    def remove_secret(self, name: str) -> None:
+        """Remove Secret `name`."""
+        remove_link(self.directory / "secrets" / name)
 
     def resources(self) -> dict[Key, AnyResource]:
         """Every resource with the status that was written last, by (kind, name); unreadable ones left out."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from letterlock_api.base import API_VERSION
 from letterlock_operator import api, names
-from letterlock_operator.act import derived, events, keys, mounts, statuses
+from letterlock_operator.act import derived, events, keys, mounts, requests, statuses
 from letterlock_operator.act.cluster import Cluster, OwnerGone
 from letterlock_operator.api import Object
 from letterlock_operator.plan import Ensure, Plan
@@ -24,9 +24,11 @@ class NotCarriedOut(Exception):  # noqa: N818 - says what happened
 
 
 async def carry_out(
-    cluster: Cluster, plan: Plan, objects: Sequence[Object], world: World, now: datetime
+    cluster: Cluster, plan: Plan, objects: Sequence[Object], world: World, now: datetime, seconds: float
 ) -> bool:
     """Do all that the plan and its derived `objects` ask for. True: decide again soon.
+
+    `seconds`: about how long keys may be made before everything else is looked after.
 
     What the API server refuses does not keep the rest from being done. Raises NotCarriedOut afterwards, and
     api.Unavailable at once.
@@ -43,7 +45,13 @@ async def carry_out(
 
     for ensure in plan.ensures:
         await attempt(f"{ensure.kind} {ensure.name}", _ensure(cluster, ensure))
-    again = await keys.carry_out(cluster, [*plan.internal, *plan.issues], world.secrets, now)
+    orders = [*plan.internal, *plan.issues]
+    carried = await keys.carry_out(cluster, orders, world.secrets, now, seconds)
+    refused += carried.refused
+    for request in plan.requests:
+        await attempt(f"request to {request.signer}", requests.ask(cluster, request))
+    for order in plan.retired:
+        await attempt(f"Secret {order.secret}", keys.retire(cluster, order))
     await _together(
         attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
         for wanted in objects
@@ -55,14 +63,16 @@ async def carry_out(
     for gateway, mount in plan.mounts.items():
         members = world.members.get(gateway, ())
         await attempt(f"mount of {gateway}", mounts.write(cluster, gateway, mount, members))
+    # In a thread: a thousand statuses take a second to compare, and the watches shall not wait for it.
+    changes = await asyncio.to_thread(statuses.changes, cluster, plan.statuses, carried.under_way)
     await _together(
-        attempt(f"status of {kind} {name}", statuses.write(cluster, kind, name, status))
-        for (kind, name), status in plan.statuses.items()
+        attempt(f"status of {change.kind} {change.name}", statuses.write(cluster, change))
+        for change in changes
     )
     await attempt("events", events.post(cluster, plan.events, now))
     if refused:
         raise NotCarriedOut("; ".join(refused))
-    return again
+    return carried.again
 
 
 async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass, field
 
 from letterlock_api.base import API_VERSION
+from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import API, Object
 from letterlock_operator.store import NamespaceStore, Store
+from letterlock_operator.world import Refusal
 
 
 class OwnerGone(Exception):  # noqa: N818 - says what happened
@@ -23,6 +25,8 @@ class Memory:
     """By kind and name: when changes of others were undone (Unix seconds)."""
     told: dict[str, str] | None = None
     """Events of the plan before, by name; None before the first plan."""
+    refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
+    """Imports that did not work, by what was to be imported."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,7 @@ class Cluster:
     store: Store
     namespace: str
     memory: Memory
+    makers: Makers
 
     @property
     def known(self) -> NamespaceStore:

@@ -1,78 +1,127 @@
 """Secrets with keys: created by POST or replaced by PUT with the revision seen, never applied.
 
 Called by `act.carry`. Two operators that decide the same at once make one key between them: the second one's
-request is a conflict, and it observes again. Keys are made in processes that live as long as there is work.
+request is a conflict, and it observes again.
 """
 
 import asyncio
 import base64
 import logging
-import multiprocessing
-import os
-from collections.abc import Mapping, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from letterlock_operator import api, issuing, names
+from letterlock_api.conditions import Reason
+from letterlock_operator import api, names, orders
 from letterlock_operator.act.cluster import Cluster, OwnerGone
+from letterlock_operator.act.makers import Overdue
 from letterlock_operator.api import Object
-from letterlock_operator.plan import Issue, IssueInternal
-from letterlock_operator.world import Keep, Unreadable
+from letterlock_operator.decide.pems import Refused
+from letterlock_operator.plan import Export, Import, Install, IssueInternal, Retire, SecretOrder
+from letterlock_operator.world import Keep, Refusal, Unreadable
 
-# Orders of one plan: so that a thousand new Certificates do not hold up everything else of their namespace.
-BATCH: Final = 16
 _TLS: Final = "kubernetes.io/tls"
 _log = logging.getLogger(__name__)
 
-type Order = Issue | IssueInternal
+type Order = SecretOrder | IssueInternal
+
+
+@dataclass
+class Carried:
+    """What became of the orders of one plan."""
+
+    again: bool = False
+    """Look and decide again: there is more to do, or somebody was faster."""
+    under_way: set[str] = field(default_factory=set[str])
+    """Owners (`Kind/name`) whose orders were carried out, or wait for their turn: what is decided of them
+    will be another thing in a moment."""
+    refused: list[str] = field(default_factory=list[str])
+    """What the API server did not take, for people."""
 
 
 async def carry_out(
-    cluster: Cluster, orders: Sequence[Order], secrets: Mapping[str, Keep | Unreadable], now: datetime
-) -> bool:
-    """Make what the first orders ask for. True: look and decide again, there is more or somebody was faster.
+    cluster: Cluster,
+    ordered: Sequence[Order],
+    secrets: Mapping[str, Keep | Unreadable],
+    now: datetime,
+    seconds: float,
+) -> Carried:
+    """Carry out orders for about `seconds`, so that a thousand new Certificates do not hold up everything else.
 
-    Raises api.APIError.
+    Raises api.Unavailable.
     """
-    if not orders:
-        return False
-    batch = orders[:BATCH]
-    again = len(orders) > len(batch)
-    # Spawned, not forked: this process has threads and open connections.
-    spawning = multiprocessing.get_context("spawn")
-    workers = min(len(batch), os.process_cpu_count() or 1)
-    with ProcessPoolExecutor(workers, mp_context=spawning) as pool:
-        results = await asyncio.gather(
-            *(_one(cluster, order, secrets.get(order.secret), now, pool) for order in batch),
-            return_exceptions=True,
+    carried = Carried()
+    ends = time.monotonic() + seconds
+    waiting = iter(ordered)
+
+    async def work(left: Iterator[Order]) -> None:
+        for order in left:
+            carried.under_way.add(orders.owner(order))
+            carried.again = True
+            try:
+                await _one(cluster, order, secrets.get(order.secret), now)
+            except OwnerGone:
+                pass
+            except (api.Refused, api.NotFound) as error:
+                carried.refused.append(f"Secret {order.secret}: {error}")
+                carried.under_way.discard(orders.owner(order))
+            except (ValueError, Overdue, BrokenProcessPool) as error:
+                carried.refused.append(f"Secret {order.secret} cannot be made: {error}")
+                carried.under_way.discard(orders.owner(order))
+            if time.monotonic() > ends:
+                return
+
+    results = await asyncio.gather(
+        *(work(waiting) for _ in range(cluster.makers.at_a_time * 2)), return_exceptions=True
+    )
+    for result in results:
+        if result is not None:
+            raise result
+    carried.under_way |= {orders.owner(order) for order in waiting}
+    return carried
+
+
+async def retire(cluster: Cluster, order: Retire) -> None:
+    """Delete a Secret of ours, exactly as it was seen. Raises api.APIError; one that has gone is none."""
+    stored = cluster.known.objects["Secret"].get(order.secret)
+    if stored is None:
+        return
+    try:
+        await cluster.api.delete(
+            "Secret", cluster.namespace, order.secret, stored["metadata"]["uid"], order.resource_version
         )
-    for order, result in zip(batch, results, strict=True):
-        match result:
-            case bool():
-                again |= result
-            case OwnerGone():
-                again = True
-            case ValueError():
-                _log.error("Secret %s/%s cannot be made: %s", cluster.namespace, order.secret, result)
-            case BaseException():
-                raise result
-    return again
+    except api.NotFound:
+        return
+    _log.info("Secret %s/%s deleted: %s", cluster.namespace, order.secret, order.reason)
 
 
-async def _one(
-    cluster: Cluster, order: Order, present: Keep | Unreadable | None, now: datetime, pool: Executor
-) -> bool:
-    """Make and store one Secret. True: somebody was faster."""
+async def _one(cluster: Cluster, order: Order, present: Keep | Unreadable | None, now: datetime) -> None:
+    """Make and store one Secret. Raises ValueError, Overdue, OwnerGone, api.APIError."""
     if isinstance(present, Unreadable) or (present is not None and not order.replaces):
         raise ValueError("it is there already")
-    loop = asyncio.get_running_loop()
-    if isinstance(order, IssueInternal):
-        owner, kind = f"MailGateway/{order.gateway}", "Opaque"
-        data = await loop.run_in_executor(pool, issuing.issue_internal, order.gateway, now)
-    else:
-        owner, kind = order.owner, _TLS
-        data = await loop.run_in_executor(pool, issuing.issue, order, present, now)
+    cluster.owner_reference(orders.owner(order))  # before the work is done
+    try:
+        if isinstance(order, Install):
+            data = orders.data(order, present, now)  # nothing to compute
+        else:
+            data = await cluster.makers.run(orders.data, order, present, now)
+    except Refused as refused:
+        if isinstance(order, Import):
+            cluster.memory.refusals[order.inputs] = Refusal(refused.reason, refused.message)
+        return
+    except Overdue:
+        if isinstance(order, Import):
+            problem = "it takes longer than a minute to open: export it with fewer rounds of key derivation"
+            cluster.memory.refusals[order.inputs] = Refusal(Reason.INVALID_PKCS12, problem)
+        raise
+    await _store(cluster, order, present, data)
+
+
+async def _store(cluster: Cluster, order: Order, present: Keep | None, data: Mapping[str, bytes]) -> None:
+    kind = "Opaque" if isinstance(order, IssueInternal | Export) else _TLS
     body: Object = {
         "apiVersion": "v1",
         "kind": "Secret",
@@ -80,10 +129,12 @@ async def _one(
         "metadata": {
             "name": order.secret,
             "labels": {"app.kubernetes.io/name": "letterlock", names.MANAGED_BY: names.MANAGER},
-            "ownerReferences": [cluster.owner_reference(owner)],
+            "ownerReferences": [cluster.owner_reference(orders.owner(order))],
         },
         "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
     }
+    if isinstance(order, Export):
+        body["metadata"]["annotations"] = {names.INPUTS: order.inputs}
     try:
         if order.replaces:
             body["metadata"]["resourceVersion"] = order.replaces
@@ -93,7 +144,6 @@ async def _one(
     except api.Conflict:
         _log.info("Secret %s/%s was written by someone else meanwhile", cluster.namespace, order.secret)
         cluster.seen("Secret", await cluster.api.get("Secret", cluster.namespace, order.secret))
-        return True
+        return
     cluster.seen("Secret", answer)
-    _log.info("Secret %s/%s written: a new certificate for %s", cluster.namespace, order.secret, owner)
-    return False
+    _log.info("Secret %s/%s written for %s", cluster.namespace, order.secret, orders.owner(order))

@@ -5,6 +5,8 @@ Called by `act.carry`. A condition keeps its transition time for as long as its 
 
 import json
 import logging
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any, cast
 
 from letterlock_api import conditions
@@ -20,32 +22,59 @@ from letterlock_operator.store import revision
 _log = logging.getLogger(__name__)
 
 
-async def write(cluster: Cluster, kind: str, name: str, status: AnyStatus) -> None:
-    """Make the resource's status `status`. Raises api.APIError; a resource that has gone is none."""
-    observed = cluster.known.objects[kind].get(name)
-    if observed is None:
-        return
-    present: Object = observed.get("status") or {}
-    wanted = _dumped(status, present)
-    if wanted == present:
-        return
-    # What others wrote into the status and we do not say stays, and shall not make us write again and again.
-    key, content = (f"{kind}/status", name), content_hash(json.dumps(wanted, sort_keys=True).encode())
-    if cluster.memory.settled.get(key) == (content, revision(observed)):
-        return
+@dataclass(frozen=True)
+class Change:
+    """A status that differs from what stands."""
+
+    kind: str
+    name: str
+    uid: str
+    wanted: Object
+    content: str
+    """Hash of `wanted`."""
+
+
+def changes(
+    cluster: Cluster, wanted: Mapping[tuple[str, str], AnyStatus], under_way: Collection[str]
+) -> list[Change]:
+    """Which statuses are to be written. Only reads: it may run in a thread.
+
+    `under_way`: resources (`Kind/name`) that another thing will be said of in a moment. Those of them that have
+    no status yet wait for it: a thousand new Certificates are one status write each.
+    """
+    found: list[Change] = []
+    for (kind, name), status in wanted.items():
+        observed = cluster.known.objects[kind].get(name)
+        if observed is None:
+            continue
+        present: Object = observed.get("status") or {}
+        if not present and f"{kind}/{name}" in under_way:
+            continue
+        dumped = _dumped(status, present)
+        if dumped == present:
+            continue
+        # What others wrote into the status and we do not say stays, and shall not make us write again and again.
+        content = content_hash(json.dumps(dumped, sort_keys=True).encode())
+        if cluster.memory.settled.get((f"{kind}/status", name)) != (content, revision(observed)):
+            found.append(Change(kind, name, observed["metadata"]["uid"], dumped, content))
+    return found
+
+
+async def write(cluster: Cluster, change: Change) -> None:
+    """Write one status. Raises api.APIError; a resource that has gone is none."""
     body = {
         "apiVersion": API_VERSION,
-        "kind": kind,
+        "kind": change.kind,
         # The uid: a namesake that was made meanwhile is another resource.
-        "metadata": {"name": name, "uid": observed["metadata"]["uid"]},
-        "status": wanted,
+        "metadata": {"name": change.name, "uid": change.uid},
+        "status": change.wanted,
     }
     try:
-        answer = await cluster.api.apply(kind, cluster.namespace, body, subresource="status")
+        answer = await cluster.api.apply(change.kind, cluster.namespace, body, subresource="status")
     except (api.NotFound, api.Conflict):
         return
-    cluster.memory.settled[key] = (content, revision(answer))
-    cluster.seen(kind, answer)
+    cluster.memory.settled[f"{change.kind}/status", change.name] = (change.content, revision(answer))
+    cluster.seen(change.kind, answer)
 
 
 def _dumped(status: AnyStatus, present: Object) -> dict[str, Any]:

@@ -1,8 +1,12 @@
-"""Certificates: which are to be made, which can be used, and what is to be said of them (C1, C2, C9, C11)."""
+"""Certificates: which are to be made, which can be used, and what is to be said of them (C1-C5, C7-C11).
+
+How one key and certificate comes about is decided by `making` (made here, self-signed or uploaded), `signing` (by a
+Kubernetes signer) and `bringing` (by Secret or PKCS#12 file); here it is put together for the whole resource.
+"""
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -11,17 +15,20 @@ from letterlock_api.conditions import Reason, Type
 from letterlock_api.mailgateway import MailGatewaySpec
 from letterlock_api.references import Reference
 from letterlock_api.snapshot import ServedCertificate, content_hash, tls_file_name
-from letterlock_operator.decide import chains
-from letterlock_operator.decide.chains import Chain, Refused
-from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true, unknown
-from letterlock_operator.plan import Issue
-from letterlock_operator.world import Keep, Unreadable, World
+from letterlock_operator.decide import bringing, covering, exporting, making, placeholders, signing
+from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.chains import Chain
+from letterlock_operator.decide.slots import Filled, Slot
+from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
+from letterlock_operator.plan import Issue, Request, Retire, SecretOrder
+from letterlock_operator.world import Keep, World
 
-_KEY, _CERTIFICATE, _REQUEST, _INPUTS = "tls.key", "tls.crt", "tls.csr", "inputs"
 _DEFAULT_SIZE: Final = {"RSA": 2048, "ECDSA": 256}
-_PLACEHOLDERS: Final = ("{member}", "{ordinal}")
 _WEAK_RSA: Final = 2048
+# Nobody renews these for us: said while there is time to act, but not while their own tools would still do it
+# (cert-manager renews a third of the lifetime ahead).
 _SOON: Final = timedelta(days=15)
+_SOON_SHARE: Final = 5
 
 
 @dataclass(frozen=True)
@@ -31,13 +38,40 @@ class Judged:
     accepted: Verdict
     ready: Verdict
     level: Level
-    chains: Mapping[str, Chain] = field(default_factory=dict[str, Chain])
-    """What can be served, by member; `""` at Cluster level."""
-    issues: tuple[Issue, ...] = ()
-    requests: Mapping[str, str] = field(default_factory=dict[str, str])
-    """CSR by member, PEM."""
-    renewal: datetime | None = None
+    slots: Mapping[str, Filled] = field(default_factory=dict[str, Filled])
+    """By member; `""` at Cluster level."""
     warnings: tuple[Verdict, ...] = ()
+    exports: tuple[SecretOrder, ...] = ()
+    retired: tuple[Retire, ...] = ()
+
+    @property
+    def chains(self) -> Mapping[str, Chain]:
+        """What can be served, by member."""
+        return {member: one.chain for member, one in self.slots.items() if one.chain is not None}
+
+    @property
+    def issues(self) -> tuple[SecretOrder, ...]:
+        """Keys and certificates to make or to put in place."""
+        return tuple(order for one in self.slots.values() for order in one.orders)
+
+    @property
+    def asks(self) -> tuple[Request, ...]:
+        """Requests to Kubernetes signers."""
+        return tuple(order for one in self.slots.values() for order in one.asks)
+
+    @property
+    def renewal(self) -> datetime | None:
+        """When renewal starts."""
+        return min((one.renewal for one in self.slots.values() if one.renewal is not None), default=None)
+
+    def wakes(self, now: datetime) -> list[datetime]:
+        """When to decide again even if nothing happens."""
+        found = [moment for one in self.slots.values() for moment in one.wakes]
+        if self.renewal is not None:
+            found.append(self.renewal)
+        for chain in self.chains.values():
+            found += [chain.end, chain.end - soon(chain)]
+        return [moment for moment in found if moment > now]
 
     def served(self, name: str, *, demo: bool = False) -> ServedCertificate | None:
         """The certificate as members use it; None: there is nothing to serve."""
@@ -54,21 +88,23 @@ class Judged:
         return {tls_file_name(chain.pem): chain.pem for chain in self.chains.values()}
 
 
-def judge_all(world: World, now: datetime) -> dict[str, Judged]:
-    """Every Certificate of the namespace."""
-    return {name: _judge(name, one, world, now) for name, one in world.certificates.items()}
+def judge_all(world: World, lists: Mapping[str, Authorities], now: datetime) -> dict[str, Judged]:
+    """Every Certificate of the namespace. `lists`: its CA lists, judged."""
+    return {name: _judge(name, one, world, lists, now) for name, one in world.certificates.items()}
 
 
 def members_of(world: World, gateway: str) -> list[str]:
-    """The names of the gateway's members, by its wanted replicas."""
+    """The names of the gateway's members: those that are wanted, and those that are still there."""
     replicas = world.gateways[gateway].spec.replicas if gateway in world.gateways else 0
-    return [f"{gateway}-{ordinal}" for ordinal in range(replicas)]
+    wanted = [f"{gateway}-{ordinal}" for ordinal in range(replicas)]
+    return wanted + [one.name for one in world.members.get(gateway, ()) if one.name not in wanted]
 
 
 def demo(world: World, gateway: str, now: datetime) -> Judged:
     """The demo certificate of a gateway: made at first use, unique to it (C8)."""
     template = world.gateways[gateway].spec.hostname or ""
-    name = template if template and not _has_placeholder(template) else f"{gateway}.demo.letterlock.invalid"
+    fixed = template and not placeholders.stand_in(template)
+    name = template if fixed else f"{gateway}.demo.letterlock.invalid"
     spec = CertificateSpec.model_validate(
         {
             "level": "Cluster",
@@ -77,9 +113,10 @@ def demo(world: World, gateway: str, now: datetime) -> Judged:
             "privateKey": {"algorithm": "ECDSA"},
         }
     )
-    return _made_here(
-        spec, f"MailGateway/{gateway}", {"": f"letterlock-demo-{gateway}"}, "Cluster", world, now
-    )
+    secret = f"letterlock-demo-{gateway}"
+    slot = Slot("", "", secret, _order(spec, f"MailGateway/{gateway}", secret, ""))
+    filled = making.fill(spec, slot, world, now)
+    return Judged(accepted(None), filled.ready, "Cluster", {"": filled})
 
 
 def level_of(spec: CertificateSpec) -> Level:
@@ -89,18 +126,62 @@ def level_of(spec: CertificateSpec) -> Level:
     return "Cluster" if spec.secret_ref is not None or spec.pkcs12 is not None else "Machine"
 
 
-def _judge(name: str, certificate: Certificate, world: World, now: datetime) -> Judged:
+def soon(chain: Chain) -> timedelta:
+    """How long before the end of a certificate that nobody renews people hear of it."""
+    return min(_SOON, (chain.end - chain.start) / _SOON_SHARE)
+
+
+def _judge(
+    name: str, certificate: Certificate, world: World, lists: Mapping[str, Authorities], now: datetime
+) -> Judged:
     spec = certificate.spec
     level = level_of(spec)
     for rule in _ACCEPTANCE:
         finding = rule(spec, level, world)
         if finding is not None:
             return Judged(accepted(finding), false(Type.READY, finding), level)
+    gateway = spec.gateway_ref.name
+    members = [""] if level == "Cluster" else members_of(world, gateway)
+    slots = {
+        member: _dated(spec, _fill(name, certificate, level, member, world, now), now) for member in members
+    }
+    judged = Judged(accepted(None), _readiness(slots), level, slots)
+    exported = exporting.judge(certificate, judged.chains, world)
+    mine = {key: one for key, one in lists.items() if _serves(world, key, gateway)}
+    warnings = [*_warnings(judged, world, name, gateway, mine)]
+    if exported.warning is not None:
+        warnings.append(exported.warning)
+    return replace(
+        judged,
+        warnings=tuple({one.type: one for one in reversed(warnings)}.values()),
+        exports=exported.orders,
+        retired=(*exported.retired, *_retired(name, gateway, world)),
+    )
+
+
+def _fill(
+    name: str, certificate: Certificate, level: Level, member: str, world: World, now: datetime
+) -> Filled:
+    """The slot of one member, from the source that the spec names."""
+    spec = certificate.spec
     if spec.secret_ref is not None:
-        return _brought(spec.secret_ref.name, level, world, now)
-    members = [""] if level == "Cluster" else members_of(world, spec.gateway_ref.name)
-    secrets = {one: f"letterlock-cert-{name}" + (f"-{one}" if one else "") for one in members}
-    return _made_here(spec, f"Certificate/{name}", secrets, level, world, now)
+        return bringing.followed(spec, level, member, world, now)
+    secret = _secret_name(name, member)
+    slot = Slot(name, member, secret, _order(spec, f"Certificate/{name}", secret, member))
+    if spec.pkcs12 is not None:
+        return bringing.imported(spec, level, slot, world, now)
+    if spec.signer_name is not None:
+        return signing.fill(spec, slot, world, now, certificate.status)
+    return making.fill(spec, slot, world, now)
+
+
+def _secret_name(certificate: str, member: str) -> str:
+    return f"letterlock-cert-{certificate}" + (f"-{member}" if member else "")
+
+
+def _serves(world: World, ca_list: str, gateway: str) -> bool:
+    reference = world.ca_lists[ca_list].spec.gateway_ref
+    return reference is None or reference.name == gateway
 
 
 def _gateway_missing(spec: CertificateSpec, _: Level, world: World) -> Finding | None:
@@ -109,23 +190,12 @@ def _gateway_missing(spec: CertificateSpec, _: Level, world: World) -> Finding |
     return Reason.GATEWAY_NOT_FOUND, f"there is no MailGateway {spec.gateway_ref.name} in this namespace"
 
 
-def _not_supported(spec: CertificateSpec, level: Level, _: World) -> Finding | None:
-    present = {
-        "pkcs12": spec.pkcs12 is not None,
-        "signerName": spec.signer_name is not None,
-        "signed": bool(spec.signed),
-        "export": spec.export is not None,
-        "renewal.mode Prepare": spec.renewal.mode == "Prepare",
-        "secretRef at Machine level": spec.secret_ref is not None and level == "Machine",
-    }
-    named = [what for what, there in present.items() if there]
-    if not named:
-        return None
-    return Reason.NOT_SUPPORTED, f"{named[0]} is not available in this version: leave it out"
+def _is_brought(spec: CertificateSpec) -> bool:
+    return spec.secret_ref is not None or spec.pkcs12 is not None
 
 
 def _no_name(spec: CertificateSpec, _: Level, __: World) -> Finding | None:
-    if spec.secret_ref is not None or spec.subject.common_name or spec.dns_names:
+    if _is_brought(spec) or spec.subject.common_name or spec.dns_names:
         return None
     return Reason.INVALID, "set subject.commonName or dnsNames: a certificate needs a name"
 
@@ -133,7 +203,7 @@ def _no_name(spec: CertificateSpec, _: Level, __: World) -> Finding | None:
 def _not_cluster_capable(spec: CertificateSpec, level: Level, _: World) -> Finding | None:
     """Judged on what the user gave, before the common name is added (C9)."""
     wildcard = (spec.subject.common_name or "").startswith("*.")
-    if level == "Machine" or spec.secret_ref is not None or spec.dns_names or wildcard:
+    if level == "Machine" or _is_brought(spec) or spec.dns_names or wildcard:
         return None
     return (
         Reason.NOT_CLUSTER_CAPABLE,
@@ -142,7 +212,7 @@ def _not_cluster_capable(spec: CertificateSpec, level: Level, _: World) -> Findi
 
 
 def _placeholder_at_cluster(spec: CertificateSpec, level: Level, _: World) -> Finding | None:
-    if level == "Cluster" and any(map(_has_placeholder, [*spec.dns_names, *_subject(spec).values()])):
+    if level == "Cluster" and any(map(placeholders.stand_in, [*spec.dns_names, *_subject(spec).values()])):
         return (
             Reason.INVALID,
             "{member} and {ordinal} stand for one member: use them with level: Machine only",
@@ -150,142 +220,101 @@ def _placeholder_at_cluster(spec: CertificateSpec, level: Level, _: World) -> Fi
     return None
 
 
+def _one_import_for_several(spec: CertificateSpec, level: Level, world: World) -> Finding | None:
+    """A certificate that is brought along for each member needs a name for each of them."""
+    if level == "Cluster" or not _is_brought(spec) or world.gateways[spec.gateway_ref.name].spec.replicas < 2:
+        return None
+    texts = [spec.secret_ref.name] if spec.secret_ref else []
+    if spec.pkcs12:
+        texts += [spec.pkcs12.secret_key_ref.name, spec.pkcs12.secret_key_ref.key]
+    if any(map(placeholders.stand_in, texts)):
+        return None
+    text = "one Secret for several members at Machine level: put {member} or {ordinal} into its name"
+    return Reason.INVALID, f"{text}, or set level: Cluster"
+
+
 _ACCEPTANCE: Final = (
     _gateway_missing,  # make sure that somebody uses it
-    _not_supported,  # make sure that nothing is ignored silently
     _no_name,  # make sure that there is something to certify
     _not_cluster_capable,  # make sure that one certificate may serve all members
     _placeholder_at_cluster,  # make sure that placeholders can be replaced
+    _one_import_for_several,  # make sure that members do not share what is one member's
 )
 
 
-def _brought(secret: str, level: Level, world: World, now: datetime) -> Judged:
-    """A `kubernetes.io/tls` Secret that someone else keeps (C11)."""
-    found = world.secrets.get(secret)
-    if isinstance(found, Unreadable):
-        pending = (Reason.PENDING, f"Secret {secret} cannot be read: {found.problem}")
-        return Judged(accepted(None), unknown(Type.READY, pending), level)
-    finding: Finding | None = None
-    if found is None:
-        finding = (Reason.SECRET_NOT_FOUND, f"there is no Secret {secret}")
-    elif missing := [key for key in (_KEY, _CERTIFICATE) if not found.data.get(key)]:
-        finding = (Reason.SECRET_NOT_FOUND, f"Secret {secret} has no {missing[0]}")
-    if finding is not None or found is None:
-        return Judged(accepted(None), false(Type.READY, finding or (Reason.SECRET_NOT_FOUND, "")), level)
-    try:
-        chain = chains.read(found.data[_KEY], found.data[_CERTIFICATE])
-    except Refused as refused:
-        return Judged(
-            accepted(None), false(Type.READY, (refused.reason, f"Secret {secret}: {refused.message}")), level
-        )
-    wildcard = (chain.common_name or "").startswith("*.")
-    if not chain.names and not wildcard:
-        finding = (
-            Reason.NOT_CLUSTER_CAPABLE,
-            f"the certificate in Secret {secret} has no subject alternative name",
-        )
-        return Judged(accepted(finding), false(Type.READY, finding), level)
-    return _dated(Judged(accepted(None), true(Type.READY, Reason.ISSUED), level, {"": chain}), now)
+def _readiness(slots: Mapping[str, Filled]) -> Verdict:
+    if not slots:
+        return false(Type.READY, (Reason.NO_MEMBERS, "the gateway has no members to make it for"))
+    worst = [(member, one.ready) for member, one in sorted(slots.items()) if not one.ready.holds]
+    if not worst:
+        return true(Type.READY, Reason.ISSUED)
+    # What people have to do something about comes before what is on its way.
+    member, verdict = min(worst, key=lambda found: found[1].reason == Reason.ISSUING)
+    return replace(verdict, message=f"{member}: {verdict.message}") if member else verdict
 
 
-def _made_here(
-    spec: CertificateSpec, owner: str, secrets: Mapping[str, str], level: Level, world: World, now: datetime
-) -> Judged:
-    """Self-signed, with a key that we keep."""
-    found: dict[str, Chain] = {}
-    requests: dict[str, str] = {}
-    issues: list[Issue] = []
-    problems: list[Verdict] = []
-    renewals: list[datetime] = []
-    for member, secret in secrets.items():
-        order = _order(spec, owner, secret, member)
-        present = world.secrets.get(secret)
-        match present:
-            case None:
-                issues.append(order)
-                continue
-            case Unreadable():
-                text = f"Secret {secret} cannot be read: {present.problem}"
-                problems.append(unknown(Type.READY, (Reason.PENDING, text)))
-                continue
-            case Keep() if not present.ours:
-                text = (
-                    f"Secret {secret} exists and is not ours: rename the Certificate, or remove that Secret"
-                )
-                problems.append(false(Type.READY, (Reason.NAME_TAKEN, text)))
-                continue
-            case Keep():
-                pass
-        try:
-            chain = chains.read(present.data.get(_KEY, b""), present.data.get(_CERTIFICATE, b""))
-        except Refused:
-            issues.append(_replacing(order, present, keep_key=False))
+def _dated(spec: CertificateSpec, filled: Filled, now: datetime) -> Filled:
+    """`filled`, with what its dates call for."""
+    chain = filled.chain
+    if chain is None or filled.orders:
+        return filled
+    if chain.end <= now and filled.ready.holds:
+        what = filled.expiring[1] if filled.expiring else "replace it"
+        expired = (Reason.EXPIRED, f"it expired on {chain.end:%Y-%m-%d}: {what}")
+        return replace(filled, ready=false(Type.READY, expired))
+    renews = spec.renewal.mode == "Automatic" and not _is_brought(spec)
+    if filled.expiring is None and not renews and chain.end - now < soon(chain):
+        text = f"it expires on {chain.end:%Y-%m-%d}, and nothing renews it here: replace it"
+        return replace(filled, expiring=(Reason.EXPIRING_SOON, text))
+    return filled
+
+
+def _warnings(
+    judged: Judged, world: World, name: str, gateway: str, lists: Mapping[str, Authorities]
+) -> list[Verdict]:
+    found: list[Verdict] = []
+    serving = any(user.startswith("Listener/") for user in users(name, world)) or not users(name, world)
+    for member, filled in sorted(judged.slots.items()):
+        if filled.expiring is not None:
+            found.append(true(Type.EXPIRING_SOON, *filled.expiring))
+        chain = filled.chain
+        if chain is None:
             continue
-        found[member] = chain
-        requests[member] = present.data.get(_REQUEST, b"").decode("ascii", "replace")
-        renewal = _renewal_time(spec, chain)
-        changed = present.data.get(_INPUTS, b"").decode("ascii", "replace") != order.inputs
-        same_key = chain.key == (order.algorithm, order.size)
-        if changed or (renewal is not None and renewal <= now):
-            keep = same_key and (changed or not spec.renewal.rotate_key)
-            issues.append(_replacing(order, present, keep_key=keep))
-        elif renewal is not None:
-            renewals.append(renewal)
-    ready = true(Type.READY, Reason.ISSUED)
-    if problems:
-        ready = problems[0]
-    elif len(found) < len(secrets) or any(issue.inputs != "" and _stale(issue, world) for issue in issues):
-        ready = false(Type.READY, (Reason.ISSUING, "its key and certificate are being made"))
-    elif not secrets:
-        ready = false(Type.READY, (Reason.NO_MEMBERS, "the gateway has no members to make it for"))
-    judged = Judged(accepted(None), ready, level, found, tuple(issues), requests, min(renewals, default=None))
-    return _dated(judged, now)
-
-
-def _stale(issue: Issue, world: World) -> bool:
-    """Whether what the Secret holds was made from another spec than today's."""
-    present = world.secrets.get(issue.secret)
-    return (
-        isinstance(present, Keep)
-        and present.data.get(_INPUTS, b"").decode("ascii", "replace") != issue.inputs
-    )
-
-
-def _dated(judged: Judged, now: datetime) -> Judged:
-    """`judged`, with the warnings and refusals that its dates and keys call for."""
-    warnings: list[Verdict] = []
-    ready = judged.ready
-    for chain in judged.chains.values():
-        end = chain.leaf.not_valid_after_utc
-        if end <= now and ready.holds:
-            ready = false(Type.READY, (Reason.EXPIRED, f"it expired on {end:%Y-%m-%d}: replace it"))
-        elif end - now < _SOON and not judged.issues:
-            warnings.append(
-                true(Type.EXPIRING_SOON, Reason.EXPIRED, f"it expires on {end:%Y-%m-%d}: replace it")
-            )
         algorithm, size = chain.key
         if algorithm == "RSA" and size < _WEAK_RSA:
-            warnings.append(
-                true(Type.WEAK_KEY, Reason.WEAK_KEY, f"RSA {size} can be broken: use 2048 bits or more")
-            )
-    unique = {one.type: one for one in warnings}
-    return Judged(
-        judged.accepted,
-        ready,
-        judged.level,
-        judged.chains,
-        judged.issues,
-        judged.requests,
-        judged.renewal,
-        tuple(unique.values()),
-    )
+            text = f"RSA {size} can be broken: use 2048 bits or more"
+            found.append(true(Type.WEAK_KEY, Reason.WEAK_KEY, text))
+        untrusted = covering.issuer_not_trusted(chain, lists)
+        if untrusted is not None:
+            found.append(untrusted)
+        if not member and serving:
+            uncovered = covering.names_not_covered(chain, world.gateways[gateway], members_of(world, gateway))
+            if uncovered is not None:
+                found.append(uncovered)
+    return found
+
+
+def _retired(name: str, gateway: str, world: World) -> list[Retire]:
+    """Pairs of members that have gone (C9): their keys are of no use to anybody else."""
+    there = {_secret_name(name, member) for member in members_of(world, gateway)}
+    prefix = f"{_secret_name(name, '')}-{gateway}-"
+    return [
+        Retire(one.name, one.resource_version, "its member has gone")
+        for one in world.secrets.values()
+        if isinstance(one, Keep)
+        and one.ours
+        and one.owner == f"Certificate/{name}"
+        and one.name.startswith(prefix)
+        and one.name.removeprefix(prefix).isdigit()
+        and one.name not in there
+    ]
 
 
 def _order(spec: CertificateSpec, owner: str, secret: str, member: str) -> Issue:
     algorithm = spec.private_key.algorithm
     size = spec.private_key.size or _DEFAULT_SIZE[algorithm]
-    subject = {key: _filled(value, member) for key, value in _subject(spec).items()}
-    names = tuple(_filled(name, member) for name in spec.dns_names)
+    subject = {key: placeholders.filled(value, member) for key, value in _subject(spec).items()}
+    names = tuple(placeholders.filled(name, member) for name in spec.dns_names)
     made_from = [sorted(subject.items()), names, spec.days, algorithm, size]
     return Issue(
         secret=secret,
@@ -299,40 +328,8 @@ def _order(spec: CertificateSpec, owner: str, secret: str, member: str) -> Issue
     )
 
 
-def _replacing(order: Issue, present: Keep, *, keep_key: bool) -> Issue:
-    return Issue(
-        secret=order.secret,
-        owner=order.owner,
-        subject=order.subject,
-        dns_names=order.dns_names,
-        days=order.days,
-        algorithm=order.algorithm,
-        size=order.size,
-        inputs=order.inputs,
-        replaces=present.resource_version,
-        keep_key=keep_key,
-    )
-
-
-def _renewal_time(spec: CertificateSpec, chain: Chain) -> datetime | None:
-    if spec.renewal.mode == "Never":
-        return None
-    start, end = chain.leaf.not_valid_before_utc, chain.leaf.not_valid_after_utc
-    ahead = timedelta(days=spec.renewal.before_days) if spec.renewal.before_days else (end - start) / 3
-    # Never at once after issuing, whatever beforeDays says: that would renew without end.
-    return max(end - ahead, start + (end - start) / 10)
-
-
 def _subject(spec: CertificateSpec) -> dict[str, str]:
     return {key: value for key, value in spec.subject.model_dump().items() if value}
-
-
-def _has_placeholder(text: str) -> bool:
-    return any(one in text for one in _PLACEHOLDERS)
-
-
-def _filled(text: str, member: str) -> str:
-    return text.replace("{member}", member).replace("{ordinal}", member.rpartition("-")[2])
 
 
 def users(name: str, world: World) -> Sequence[str]:

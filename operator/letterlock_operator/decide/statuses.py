@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from letterlock_api.calist import CAList, CAListStatus
-from letterlock_api.certificate import Certificate, CertificateMember, CertificateStatus
+from letterlock_api.certificate import Certificate, CertificateMember, CertificateStatus, NextCertificate
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.destinationcontrol import DestinationControl, DestinationControlStatus
 from letterlock_api.listener import Listener, ListenerMember, ListenerStatus
@@ -43,7 +43,12 @@ def certificate(
         level=judged.level,
         used_by=list(users),
         renewal_time=judged.renewal,
-        request=judged.requests.get(""),
+        request=_request(judged, ""),
+        next=_next(judged),
+        failed_attempts=max((one.failed_attempts for one in judged.slots.values()), default=0) or None,
+        next_attempt_time=min(
+            (one.next_attempt for one in judged.slots.values() if one.next_attempt is not None), default=None
+        ),
         conditions=stamped(verdicts, resource.metadata.generation, now),
     )
     if judged.level == "Machine" and judged.chains:
@@ -72,19 +77,41 @@ def certificate(
     )
 
 
+def _request(judged: certificates.Judged, member: str) -> str | None:
+    filled = judged.slots.get(member)
+    return filled.request or None if filled is not None else None
+
+
+def _next(judged: certificates.Judged) -> NextCertificate | None:
+    """The prepared next certificate; the first member's, where each has its own."""
+    prepared = [one.following for _, one in sorted(judged.slots.items()) if one.following is not None]
+    if not prepared:
+        return None
+    chain = prepared[0]
+    return NextCertificate(
+        certificate=chain.certificates_pem.decode(),
+        fingerprint=chain.fingerprint,
+        not_before=chain.start,
+        not_after=chain.end,
+    )
+
+
 def _certificate_members(judged: certificates.Judged) -> list[CertificateMember]:
     return [
         CertificateMember(
             name=member,
             fingerprint=chain.fingerprint,
-            not_after=chain.leaf.not_valid_after_utc,
-            request=judged.requests.get(member, ""),
+            not_after=chain.end,
+            request=_request(judged, member) or "",
         )
         for member, chain in sorted(judged.chains.items())
     ]
 
 
 def _issuing(judged: certificates.Judged) -> Verdict:
+    under_way = next((one.issuing for one in judged.slots.values() if one.issuing is not None), None)
+    if under_way is not None:
+        return true(Type.ISSUING, *under_way)
     if judged.issues:
         return true(Type.ISSUING, Reason.ISSUING, "key and certificate are being made")
     return false(

@@ -28,22 +28,24 @@ type Statuses = dict[tuple[str, str], AnyStatus]
 def decide(world: World, now: datetime) -> Plan:
     """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
     lists = authorities.judge_all(world, now)
-    judged = certificates.judge_all(world, now)
+    judged = certificates.judge_all(world, lists, now)
     outcomes = {
         name: _outcome(world, gateway, lists, judged, now) for name, gateway in sorted(world.gateways.items())
     }
-    issues = [issue for one in judged.values() for issue in one.issues]
-    issues += [issue for one in outcomes.values() if one.demo is not None for issue in one.demo.issues]
+    kept = [*judged.values(), *(one.demo for one in outcomes.values() if one.demo is not None)]
+    issues = [order for one in kept for order in one.issues]
+    issues += [order for one in kept for order in one.exports]
     found = _statuses(world, lists, judged, outcomes, now)
-    renewals = [one.renewal for one in judged.values() if one.renewal is not None]
     return Plan(
         mounts={name: one.mount for name, one in outcomes.items() if one.mount is not None},
         issues=tuple(issues),
+        retired=tuple(order for one in kept for order in one.retired),
+        requests=tuple(order for one in kept for order in one.asks),
         internal=tuple(order for name in outcomes if (order := _internal(world, name)) is not None),
         ensures=_ensures(world),
         statuses=found,
         events=tuple(_events(world, found)),
-        wake=min(renewals, default=None),
+        wake=min((moment for one in kept for moment in one.wakes(now)), default=None),
     )
 
 

@@ -1,0 +1,84 @@
+"""Whether a certificate's names and signer fit where it is used (C3, C9): warnings only. Called by `certificates`."""
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from cryptography import x509
+
+from letterlock_api.conditions import Reason, Type
+from letterlock_api.mailgateway import MailGateway
+from letterlock_api.snapshot import member_hostname
+from letterlock_operator.decide import chains, pems
+from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.chains import Chain, Refused
+from letterlock_operator.decide.verdicts import Verdict, true
+
+_SHOWN = 3
+
+
+def names_not_covered(chain: Chain, gateway: MailGateway, members: Sequence[str]) -> Verdict | None:
+    """Members whose host name no name of a cluster-level certificate covers."""
+    template = gateway.spec.hostname
+    if template is None:
+        return None  # members go by their pod names then, which no certificate is made for
+    names = chain.names or [name.lower() for name in [chain.common_name] if name]
+    hosts = [member_hostname(template, member).lower() for member in members]
+    left = [host for host in hosts if not any(covers(name, host) for name in names)]
+    if not left:
+        return None
+    idle = [name for name in names if not any(covers(name, host) for host in hosts)]
+    text = f"no name in it covers {_listed(left)}, the name of a member" + (
+        f"; {_listed(idle)} covers no member" if idle else ""
+    )
+    return true(Type.NAMES_NOT_COVERED, Reason.NAMES_NOT_COVERED, f"{text}: add the names to dnsNames")
+
+
+def covers(name: str, host: str) -> bool:
+    """Whether a presented name stands for `host` (RFC 6125 section 6.4.3: `*` for the whole left-most label)."""
+    if name.startswith("*."):
+        label, _, rest = host.partition(".")
+        return bool(label) and rest == name[2:]
+    return name == host
+
+
+def issuer_not_trusted(chain: Chain, lists: Mapping[str, Authorities]) -> Verdict | None:
+    """A signer that no enabled CA list holds: our own members would not verify such a certificate of a peer."""
+    if chain.self_signed:
+        return None
+    top = chain.intermediates[-1] if chain.intermediates else chain.leaf
+    for one in lists.values():
+        if one.trust is None:
+            continue
+        if _holds(one.content, chain, top):
+            return None
+    text = (
+        f"no enabled CAList holds {top.issuer.rfc4514_string()}, which signed it: right if only others shall"
+        " verify it, else add the CA to a CAList"
+    )
+    return true(Type.ISSUER_NOT_TRUSTED, Reason.ISSUER_NOT_TRUSTED, text)
+
+
+def _holds(content: bytes, chain: Chain, top: x509.Certificate) -> bool:
+    known = _by_subject(content)
+    found = known.get(top.issuer.public_bytes(), ())
+    if any(chains.link(top, one) for one in found):
+        return True
+    # An intermediate, or the certificate itself, may be listed as well.
+    return any(one in known.get(one.subject.public_bytes(), ()) for one in (chain.leaf, *chain.intermediates))
+
+
+@lru_cache(maxsize=64)
+def _by_subject(content: bytes) -> Mapping[bytes, tuple[x509.Certificate, ...]]:
+    found: dict[bytes, tuple[x509.Certificate, ...]] = {}
+    try:
+        listed = pems.certificates(content, most=None)
+    except Refused:
+        return found
+    for one in listed:
+        subject = one.subject.public_bytes()
+        found[subject] = (*found.get(subject, ()), one)
+    return found
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -1,0 +1,87 @@
+"""Reads certificates out of PEM as people paste it, no I/O. Called by `chains`, `covering` and the command line.
+
+Taken as it is meant: indented or wrapped anyhow, with Windows line ends, non-breaking spaces, text between the
+blocks (`openssl s_client -showcerts`, bag attributes), the last line unfinished (RFC 7468 section 2 asks readers
+to be lenient about white space).
+"""
+
+import base64
+import re
+import warnings
+from typing import Final
+
+from cryptography import x509
+from cryptography.utils import CryptographyDeprecationWarning
+
+from letterlock_api.conditions import Reason
+
+_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
+_NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
+# A chain has a handful; a list of authorities some hundreds, and is read elsewhere.
+_MOST: Final = 100
+
+
+class Refused(Exception):  # noqa: N818 - it is the user's input that is wrong
+    """Input that cannot be used: the reason for conditions, the message for people."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
+        self.message = message
+
+
+def certificates(text: bytes, *, most: int | None = _MOST) -> list[x509.Certificate]:
+    """Every certificate in `text`, in its order, each once. Raises Refused where there is none, or a broken one.
+
+    Blocks of other kinds (keys, requests) are passed over. `most`: how many are taken; None: any number.
+    """
+    found: dict[x509.Certificate, None] = {}
+    for number, block in enumerate(_BLOCK.finditer(text), start=1):
+        if block[1] not in _CERTIFICATES:
+            continue
+        certificate = _certificate(block[2], number)
+        found[certificate] = None
+        if most is not None and len(found) > most:
+            raise Refused(
+                Reason.INVALID_PEM, f"it holds more than {most} certificates: give one with its chain"
+            )
+    if found:
+        return list(found)
+    if b"-----BEGIN CERTIFICATE" in text:
+        raise Refused(Reason.INVALID_PEM, "the certificate has no end: paste it whole, with its END line")
+    raise Refused(
+        Reason.INVALID_PEM, "there is no certificate in it: paste PEM (-----BEGIN CERTIFICATE-----)"
+    )
+
+
+def _certificate(body: bytes, number: int) -> x509.Certificate:
+    digits = _NOT_BASE64.sub(b"", body)
+    try:
+        der = base64.b64decode(digits + b"=" * (-len(digits) % 4))
+        with warnings.catch_warnings():
+            # Serial numbers of 0 and the like: old, and used all the same.
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            certificate = x509.load_der_x509_certificate(_first_value(der))
+        # Parsed lazily: what is broken inside shall show now, and not when it is served.
+        certificate.public_key()
+        _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.not_valid_after_utc)
+    except Exception as error:  # noqa: BLE001 - whatever cryptography raises for bytes of strangers, they are no certificate
+        raise Refused(
+            Reason.INVALID_PEM, f"block {number} is not a certificate that can be read: {_said(error)}"
+        ) from None
+    return certificate
+
+
+def _first_value(der: bytes) -> bytes:
+    """The first DER value: a TRUSTED CERTIFICATE carries OpenSSL's own settings behind it."""
+    if len(der) < 2 or der[1] < 0x80:
+        return der
+    octets = der[1] & 0x7F
+    length = int.from_bytes(der[2 : 2 + octets])
+    return der[: 2 + octets + length]
+
+
+def _said(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    return text[:100] or type(error).__name__
