@@ -84,6 +84,8 @@ class Reason(StrEnum):
     CA_LIST_NOT_FOUND = "CAListNotFound"
     DEMO_CERTIFICATE = "DemoCertificate"
     TLS_REQUIRED_OF_ALL = "TLSRequiredOfAll"
+    SOURCE_ADDRESS_HIDDEN = "SourceAddressHidden"
+    DIRECTORY_NOT_FOUND = "DirectoryNotFound"
     # DestinationControl
     DOMAIN_CONFLICT = "DomainConflict"
     DELIVERED = "Delivered"

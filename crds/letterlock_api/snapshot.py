@@ -42,6 +42,11 @@ def ca_file_name(content: bytes) -> FileName:
     return f"ca-{content_hash(content)}.pem"
 
 
+def is_private(file: FileName) -> bool:
+    """Whether the file's content is for Secrets only: keys, and credentials for next hops (`auth-<hash>.json`)."""
+    return file.startswith(("tls-", "auth-"))
+
+
 class ServedCertificate(Lenient):
     """A certificate as members use it."""
 
@@ -109,6 +114,29 @@ class RecipientRule(Lenient):
     text: str = ""
 
 
+class RecipientQuery(Lenient):
+    """Which recipients a directory knows."""
+
+    directory: str
+    """Name in `Snapshot.directories`."""
+    filter: str
+    """LDAP filter with {a} address, {u} user, {d} domain."""
+
+
+class SnapshotDirectory(Lenient):
+    """A directory (LDAP)."""
+
+    name: str
+    servers: list[str]
+    """`host` or `host:port`, tried in order."""
+    tls: Literal["LDAPS", "StartTLS", "None"]
+    base_dn: str
+    bind_file: FileName | None = None
+    """Credentials: the bind DN as user name, and its password; None: bound by certificate, or not at all."""
+    certificate: ServedCertificate | None = None
+    """Ours, presented to it; None: none."""
+
+
 class SnapshotListener(Lenient):
     """A listener."""
 
@@ -129,6 +157,8 @@ class SnapshotListener(Lenient):
     """Ends with a group whose senders are ALL, so that every client matches one."""
     recipients: list[RecipientRule] = Field(default_factory=list[RecipientRule])
     proxy_from: list[str] = Field(default_factory=list)
+    query: RecipientQuery | None = None
+    """None: recipients are not looked up."""
 
 
 class NextHop(Lenient):
@@ -202,6 +232,7 @@ class Snapshot(Lenient):
     destinations: list[Destination] = Field(default_factory=list[Destination])
     """Always holds one for `*`."""
     delivery: SnapshotDelivery = Field(default_factory=SnapshotDelivery)
+    directories: list[SnapshotDirectory] = Field(default_factory=list[SnapshotDirectory])
     trust: dict[str, TrustList] = Field(default_factory=dict)
     """Enabled CA lists by name."""
     files: list[FileName] = Field(default_factory=list)

@@ -11,15 +11,19 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, Self
 
+from letterlock_api import queries
+from letterlock_api.credentials import decode as decode_credentials
 from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.snapshot import (
     Destination,
     ReceptionPolicy,
     ServedCertificate,
     Snapshot,
+    SnapshotDirectory,
     SnapshotListener,
     member_hostname,
 )
+from letterlock_gateway.directory.settings import Settings, server
 from letterlock_gateway.mount import MountedSet, MountRefused
 from letterlock_gateway.tls import contexts, trust
 
@@ -51,6 +55,8 @@ class RunningSet:
     """By name."""
     client_certificate: bytes | None
     """Key and chain (PEM) to present as a client; None: none."""
+    directories: Mapping[str, Settings]
+    """By name."""
     _destinations: Mapping[str, Destination]
     _files: Mapping[str, bytes]
 
@@ -65,6 +71,7 @@ class RunningSet:
             hostname=member_hostname(mounted.snapshot.hostname, member),
             listeners={one.name: builder.listener(one) for one in mounted.snapshot.listeners},
             client_certificate=builder.client_certificate(),
+            directories={one.name: builder.directory(one) for one in mounted.snapshot.directories},
             _destinations={
                 domain: destination
                 for destination in mounted.snapshot.destinations
@@ -74,6 +81,7 @@ class RunningSet:
         )
         builder.try_destinations(running.client_certificate)
         builder.try_trust()
+        builder.try_queries(running.directories)
         return running
 
     def destination_for(self, domain: str) -> Destination:
@@ -139,6 +147,37 @@ class _Builder:
             except _UNUSABLE as error:
                 name = destination.resource or "default"
                 raise self._refused(f"destination {name}: {error}") from error
+
+    def directory(self, one: SnapshotDirectory) -> Settings:
+        """Its settings; the certificate is tried."""
+        try:
+            bind = decode_credentials(self._file(one.bind_file)) if one.bind_file else None
+            certificate = self._pair(one.certificate) if one.certificate is not None else None
+            contexts.client_context(min_version="TLSv1.2", ciphers=None, certificate=certificate)
+            return Settings(
+                name=one.name,
+                servers=tuple(server(text, one.tls) for text in one.servers),
+                tls=one.tls,
+                base=one.base_dn,
+                bind=bind.username if bind is not None else "",
+                password=bind.password if bind is not None else "",
+                certificate=certificate,
+                trust=_trust_store(_list_files(self._mounted.snapshot, None, self._mounted.files)),
+            )
+        except _UNUSABLE as error:
+            raise self._refused(f"directory {one.name}: {error}") from error
+
+    def try_queries(self, known: Mapping[str, Settings]) -> None:
+        """A listener that cannot ask must not listen: it would take everybody, or nobody."""
+        for listener in self._mounted.snapshot.listeners:
+            query = listener.query
+            if query is None:
+                continue
+            problem = queries.problem(query.filter)
+            if query.directory not in known:
+                problem = f"there is no directory {query.directory}"
+            if problem:
+                raise self._refused(f"listener {listener.name}: {problem}")
 
     def try_trust(self) -> None:
         for name, trusted in self._mounted.snapshot.trust.items():

@@ -33,7 +33,12 @@ RULES = [
 
 
 def session(
-    *, tls: TLSDetails | None = None, greet: bool = True, clock: float = 0, **policy: object
+    *,
+    tls: TLSDetails | None = None,
+    greet: bool = True,
+    clock: float = 0,
+    query: str = "",
+    **policy: object,
 ) -> Session:
     settings: dict[str, object] = {"name": "p", "behavior": "Accept", "tls_mode": "Preferred"}
     terms = compile_terms(
@@ -41,6 +46,7 @@ def session(
         hostname="mx.here.example",
         recipients=Recipients(RULES, default_domain="here.example", postmaster="pm@here.example"),
         context=CONTEXT,
+        query=query,
     )
     made = Session(terms, Quota(Limits(lambda: clock), "192.0.2.1"), tls=tls)
     if greet:

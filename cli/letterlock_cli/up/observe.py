@@ -10,7 +10,7 @@ import certifi
 
 from letterlock_api.kinds import AnyResource
 from letterlock_api.resource import Metadata
-from letterlock_api.snapshot import SNAPSHOT_FILE
+from letterlock_api.snapshot import SNAPSHOT_FILE, is_private
 from letterlock_cli.up import folder, mounts
 from letterlock_cli.up.processes import LOOPBACK, MemberProcess
 from letterlock_cli.up.state import Key, State, spec_as_written
@@ -101,7 +101,7 @@ class Observer:
                 only = {SNAPSHOT_FILE: files[SNAPSHOT_FILE]}
                 snapshots[name] = Keep(name, only, ours=True, owner=owner)
                 name = names.key_shard(gateway, 0)
-                private = {file: content for file, content in files.items() if file.startswith("tls-")}
+                private = {file: content for file, content in files.items() if is_private(file)}
                 keys[name] = Keep(name, private, ours=True, owner=owner)
         return snapshots, keys
 

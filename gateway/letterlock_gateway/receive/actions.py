@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from letterlock_gateway.receive.commands import Mail
+from letterlock_gateway.receive.commands import Mail, Rcpt
 from letterlock_gateway.spool import NewRecipient
 
 
@@ -28,6 +28,17 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Ask:
+    """Action: ask the directory for this recipient, then call `known`."""
+
+    rcpt: Rcpt
+    address: str
+    """Where its mail would go."""
+    query: str
+    """The LDAP filter."""
+
+
+@dataclass(frozen=True, slots=True)
 class StartTLS:
     """Action: shake hands once what is in `out` has been sent, then call `tls_started`."""
 
@@ -37,4 +48,4 @@ class Close:
     """Action: close the connection once what is in `out` has been sent."""
 
 
-type Action = Store | StartTLS | Close
+type Action = Store | Ask | StartTLS | Close

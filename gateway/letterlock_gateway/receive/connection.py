@@ -5,8 +5,8 @@ Made by `reception` for every accepted connection; it keeps the terms it began w
 
 import ssl
 
-from letterlock_gateway.receive import clients, handshakes, replies, times
-from letterlock_gateway.receive.actions import Action, Close, StartTLS, Store
+from letterlock_gateway.receive import asking, clients, handshakes, replies, times
+from letterlock_gateway.receive.actions import Action, Ask, Close, StartTLS, Store
 from letterlock_gateway.receive.arrival import Arrival, Mode
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.limits import Quota
@@ -23,7 +23,7 @@ class Connection(Arrival):
         super().__init__(hub, listener)
         self._session: Session | None = None
         self._busy = False
-        """A message is being stored, or a handshake is under way."""
+        """A message is being stored, a recipient looked up, or a handshake is under way."""
         self._eof = False
         self._initiated = False
         """The client asked for TLS."""
@@ -163,6 +163,11 @@ class Connection(Arrival):
                 self.deadline = times.NEVER
                 self._read_or_not()
                 self._spawn(self._store(action))
+            case Ask():
+                self._busy = True
+                self.deadline = times.NEVER
+                self._read_or_not()
+                self._spawn(self._ask(action))
             case StartTLS():
                 if self._terms is not None:
                     self._start_tls(self._terms, greet=False)
@@ -220,9 +225,20 @@ class Connection(Arrival):
         if self._lost or session is None:
             return
         session.stored(reply)
+        self._go_on()
+
+    async def _ask(self, action: Ask) -> None:
+        refusal = await asking.ask(self._hub, self._listener, action)
+        self._busy = False
+        if self._lost or self._session is None:
+            return
+        self._session.known(refusal)
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._read_or_not()
         self._after()
-        if self._eof:
+        if self._eof and not self._busy:
             self._close()
 
     def _ended(self) -> None:

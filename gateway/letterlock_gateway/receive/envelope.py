@@ -36,15 +36,16 @@ class Envelope:
             return replies.TLS_FIRST
         return cls(mail, sender)
 
-    def add(self, rcpt: Rcpt, terms: Terms, quota: Quota) -> Reply | None:
-        """Take a recipient; or why it is not taken."""
+    def resolve(self, rcpt: Rcpt, terms: Terms) -> str | Reply:
+        """Where mail for a recipient goes; or why it is not taken."""
         if not self.mail.smtputf8 and not rcpt.path.address.isascii():
             return replies.UTF8_NOT_DECLARED
         if len(self.recipients) >= terms.policy.max_recipients_per_message:
             return replies.TOO_MANY_RECIPIENTS
-        address = terms.recipients.resolve(rcpt.path, relay=terms.relay)
-        if isinstance(address, Reply):
-            return address
+        return terms.recipients.resolve(rcpt.path, relay=terms.relay)
+
+    def add(self, rcpt: Rcpt, address: str, terms: Terms, quota: Quota) -> Reply | None:
+        """Take a recipient whose mail goes to `address`; or why it is not taken."""
         if not quota.take_recipient(terms.policy.max_recipients_per_hour):
             return replies.TOO_MANY_THIS_HOUR
         self.recipients.append(NewRecipient(address, rcpt.notify, rcpt.orcpt))

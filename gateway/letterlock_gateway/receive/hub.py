@@ -3,6 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
+from letterlock_gateway.directory import Directories
 from letterlock_gateway.receive.hosts import Hosts
 from letterlock_gateway.receive.limits import Limits
 from letterlock_gateway.report.log import Log
@@ -34,6 +35,7 @@ class Hub(Protocol):
     spool: Spool
     mail_log: Log
     limits: Limits
+    directories: Directories
     clock: Callable[[], float]
 
     def next_icid(self) -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from letterlock_api.snapshot import SnapshotListener
 from letterlock_api.state import ListenerState
 from letterlock_gateway.counters import Tally
+from letterlock_gateway.directory import Directories
 from letterlock_gateway.options import Options
 from letterlock_gateway.receive import sockets, terms
 from letterlock_gateway.receive.connection import Connection
@@ -62,6 +63,7 @@ class Reception:
         self.mail_log = log
         self.clock = clock
         self.limits = Limits(clock, tally)
+        self.directories = Directories(log)
         self._options = options
         self._open: dict[Endpoint, _Open] = {}
         self._connections: set[Guest] = set()
@@ -94,6 +96,7 @@ class Reception:
             states.append(ListenerState(name=name, listening=problem is None, problem=problem))
         for endpoint in self._open.keys() - kept:
             self._stop_listening(endpoint)
+        self.directories.keep(running.directories.values())
         return states
 
     async def close(self, grace: float) -> None:
@@ -113,6 +116,7 @@ class Reception:
             await asyncio.wait(self._tasks, timeout=max(1.0, end - loop.time()))
         if self._timer is not None:
             self._timer.cancel()
+        self.directories.close()
 
     # Called by connections
 

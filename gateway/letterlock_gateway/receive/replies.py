@@ -80,6 +80,8 @@ TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors, closing")
 # Policy and limits
 RELAYING_DENIED: Final = Reply(550, "5.7.1", "Address rejected: mail for it is not taken here")
 ROUTED_ADDRESS: Final = Reply(550, "5.7.1", "Address rejected: routing inside an address is not followed")
+RECIPIENT_UNKNOWN: Final = Reply(550, "5.1.1", "Address rejected: there is no such recipient here")
+DIRECTORY_FAILED: Final = Reply(451, "4.4.3", "The recipient could not be looked up, try again later")
 RECIPIENT_REJECTED: Final = Reply(550, "5.7.1", "Address rejected")
 MESSAGE_TOO_BIG: Final = Reply(552, "5.3.4", "The message is too big")
 TOO_MANY_RECIPIENTS: Final = Reply(452, "4.5.3", "Too many recipients")

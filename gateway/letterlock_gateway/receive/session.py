@@ -2,15 +2,16 @@
 
 RFC 5321, with RFC 2034, 2920, 3207, 3461 and 6531. `feed` takes what the client sent. Afterwards `out` holds
 what is to be sent, `notes` what the log should say, `text` what came of `message`, and `action` what the
-shell is to do before the session goes on: it takes no further command until `tls_started` or `stored` is
-called.
+shell is to do before the session goes on: it takes no further command until `tls_started`, `stored` or `known`
+is called.
 """
 
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, Final
 
 from letterlock_gateway.receive import commands, replies, trace
-from letterlock_gateway.receive.actions import Action, Close, Message, StartTLS, Store
+from letterlock_gateway.receive.actions import Action, Ask, Close, Message, StartTLS, Store
+from letterlock_gateway.receive.commands import Rcpt
 from letterlock_gateway.receive.data import Incoming
 from letterlock_gateway.receive.envelope import Envelope
 from letterlock_gateway.receive.limits import Quota
@@ -112,6 +113,15 @@ class Session:
         self._forget_message()
         if self.stopping:
             self._end(replies.SHUTTING_DOWN)
+        self._advance()
+
+    def known(self, refusal: Reply | None) -> None:
+        """The directory knows the recipient of `Ask`; or `refusal`."""
+        asked, self.action = self.action, None
+        if self.phase is Phase.CLOSED or self._envelope is None or not isinstance(asked, Ask):
+            return
+        self.phase = Phase.RCPT if self._envelope.recipients else Phase.MAIL
+        self._take_recipient(asked.rcpt, refusal or asked.address)
         self._advance()
 
     def tls_started(self, details: TLSDetails, refusal: Reply | None = None) -> None:
@@ -262,11 +272,25 @@ class Session:
             return
         if self._envelope is None:  # cannot be: the order is checked before
             raise AssertionError("RCPT without MAIL")
-        refusal = self._envelope.add(rcpt, self._terms, self._quota)
+        address = self._envelope.resolve(rcpt, self._terms)
+        query = self._terms.query_for(rcpt.path, address) if isinstance(address, str) else None
+        if isinstance(address, Reply) or query is None:
+            self._take_recipient(rcpt, address)
+        else:
+            self.phase = Phase.WAITING
+            self.action = Ask(rcpt, address, query)
+
+    def _take_recipient(self, rcpt: Rcpt, found: str | Reply) -> None:
+        """Take a recipient, whose mail goes to `found`, or refuse it."""
+        if self._envelope is None:  # cannot be: the order is checked before
+            raise AssertionError("RCPT without MAIL")
+        refusal = (
+            found if isinstance(found, Reply) else self._envelope.add(rcpt, found, self._terms, self._quota)
+        )
         if refusal is None:
             self.accepted += 1
             self.phase = Phase.RCPT
-        elif refusal.code >= 500:
+        elif refusal.code >= 500 or refusal is replies.DIRECTORY_FAILED:
             self.notes.append(f"To: <{rcpt.path.address}> rejected: {refusal.text}")
         self._say(refusal or replies.RECIPIENT_OK)
         if refusal is not None:

@@ -4,11 +4,14 @@ import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from letterlock_api import queries
 from letterlock_api.snapshot import ReceptionPolicy
+from letterlock_gateway.directory import Settings
 from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.access import AccessTable, Ranges
+from letterlock_gateway.receive.paths import Path
 from letterlock_gateway.receive.patterns import Patterns
-from letterlock_gateway.receive.recipients import Recipients
+from letterlock_gateway.receive.recipients import POSTMASTER, Recipients
 from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.running import RunningListener, RunningSet
 
@@ -29,6 +32,15 @@ class Terms:
     senders_with_tls: Patterns
     max_hops: int = 25
     context: ssl.SSLContext | None = None
+    query: str = ""
+    """LDAP filter with placeholders that the directory is asked with; empty: it is not asked."""
+
+    def query_for(self, asked: Path, address: str) -> str | None:
+        """What to ask the directory about a recipient whose mail goes to `address`; None: nothing."""
+        local, _, domain = address.rpartition("@")
+        if not self.query or self.relay or POSTMASTER in (asked.local.lower(), local.lower()):
+            return None
+        return queries.filled(self.query, local, domain)
 
     @property
     def relay(self) -> bool:
@@ -57,6 +69,8 @@ class ListenerTerms:
     by_policy: Mapping[str, Terms]
     proxies: Ranges
     running: RunningSet
+    directory: Settings | None = None
+    """Who is asked for recipients; None: nobody."""
 
 
 def compile_listener(running: RunningSet, one: RunningListener) -> ListenerTerms:
@@ -81,11 +95,13 @@ def compile_listener(running: RunningSet, one: RunningListener) -> ListenerTerms
                 recipients=recipients,
                 max_hops=running.snapshot.max_hops,
                 context=one.contexts.get(policy.name),
+                query=listener.query.filter if listener.query is not None else "",
             )
             for policy in listener.policies
         },
         proxies=Ranges.of(listener.proxy_from),
         running=running,
+        directory=running.directories[listener.query.directory] if listener.query is not None else None,
     )
 
 
@@ -96,6 +112,7 @@ def compile_terms(
     recipients: Recipients,
     max_hops: int = 25,
     context: ssl.SSLContext | None = None,
+    query: str = "",
 ) -> Terms:
     """The terms of one policy."""
     keywords = ["PIPELINING", f"SIZE {policy.max_message_size}", "8BITMIME", "SMTPUTF8", "DSN"]
@@ -116,4 +133,5 @@ def compile_terms(
         senders_with_tls=Patterns([policy.required_for_senders]),
         max_hops=max_hops,
         context=context,
+        query=query,
     )

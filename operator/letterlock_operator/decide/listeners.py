@@ -10,18 +10,29 @@ from letterlock_api.listener import Listener, ListenerSpec
 from letterlock_api.snapshot import (
     AccessGroup,
     ReceptionPolicy,
+    RecipientQuery,
     RecipientRule,
     ServedCertificate,
     SnapshotListener,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, domains, policies
+from letterlock_operator.decide import certificates, directories, domains, policies
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.world import World
 
 _WILDCARDS: Final = frozenset({"", "0.0.0.0", "::", "*"})  # noqa: S104 - compared, not bound
 _EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Known:
+    """What listeners of one gateway refer to, judged before them."""
+
+    lists: Mapping[str, Authorities]
+    judged: Mapping[str, certificates.Judged]
+    demo: certificates.Judged | None
+    asked: directories.Judged
 
 
 @dataclass(frozen=True)
@@ -47,13 +58,12 @@ def needs_demo(spec: ListenerSpec) -> bool:
 def judge(
     listener: Listener,
     world: World,
-    lists: Mapping[str, Authorities],
-    judged: Mapping[str, certificates.Judged],
-    demo: certificates.Judged | None,
+    known: Known,
     previous: SnapshotListener | None,
 ) -> Judged:
     """One listener. `previous`: what the snapshot in place has for it."""
     spec = listener.spec
+    query = directories.query(spec, known.asked)
     merged = policies.merge(spec)
     rows = policies.groups(spec)
     for finding in (
@@ -61,13 +71,13 @@ def judge(
         _port_conflict(listener, world),
         _unknown_policy(spec),
         _open_relay(spec, merged, rows),
-        _not_supported(spec),
-        _missing_lists(merged, lists),
+        query if isinstance(query, tuple) else None,
+        _missing_lists(merged, known.lists),
     ):
         if finding is not None:
             # The last good state keeps running (L9).
             return Judged(accepted(finding), false(Type.RESOLVED_REFS, finding), listener=previous)
-    served, resolved, kept = _certificates(spec, judged, demo, previous)
+    served, resolved, kept = _certificates(spec, known, previous)
     warnings = _warnings(spec, merged, rows)
     tls = _offers_tls(spec, merged)
     if tls and not served:
@@ -90,6 +100,7 @@ def judge(
             for one in spec.recipients
         ],
         proxy_from=list(spec.proxy_protocol.from_) if spec.proxy_protocol else [],
+        query=query if isinstance(query, RecipientQuery) else None,
     )
     return Judged(accepted(None), resolved, warnings, made, demo=needs_demo(spec), kept=kept)
 
@@ -165,12 +176,6 @@ def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Fi
     return None
 
 
-def _not_supported(spec: ListenerSpec) -> Finding | None:
-    if spec.accept_query is not None:
-        return Reason.NOT_SUPPORTED, "acceptQuery is not available in this version: leave it out"
-    return None
-
-
 def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authorities]) -> Finding | None:
     for policy in merged:
         for name in policy.client_ca_lists:
@@ -183,16 +188,13 @@ def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authoritie
 
 
 def _certificates(
-    spec: ListenerSpec,
-    judged: Mapping[str, certificates.Judged],
-    demo: certificates.Judged | None,
-    previous: SnapshotListener | None,
+    spec: ListenerSpec, known: Known, previous: SnapshotListener | None
 ) -> tuple[list[ServedCertificate], Verdict, bool]:
     """What to serve, in order. For one that is missing or not ready the last good one stays (C10)."""
     if not spec.certificate_refs:
         if not needs_demo(spec):
             return [], true(Type.RESOLVED_REFS, Reason.RESOLVED_REFS), False
-        served = demo.served("", demo=True) if demo is not None else None
+        served = known.demo.served("", demo=True) if known.demo is not None else None
         if served is None:
             waiting = (Reason.CERTIFICATE_NOT_READY, "the demo certificate is being made")
             return [], false(Type.RESOLVED_REFS, waiting), False
@@ -202,7 +204,7 @@ def _certificates(
     finding: Finding | None = None
     kept = False
     for reference in spec.certificate_refs:
-        found = judged.get(reference.name)
+        found = known.judged.get(reference.name)
         served = found.served(reference.name) if found is not None and found.accepted.holds else None
         if found is None:
             text = f"there is no Certificate {reference.name}: create it, or take it out of certificateRefs"

@@ -16,12 +16,14 @@ from letterlock_api.snapshot import (
     ServedCertificate,
     Snapshot,
     SnapshotDelivery,
+    SnapshotDirectory,
     SnapshotListener,
     content_hash,
     decode,
+    is_private,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import authorities, certificates, destinations, listeners
+from letterlock_operator.decide import authorities, certificates, destinations, directories, listeners
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding
 from letterlock_operator.plan import Mount
@@ -77,10 +79,9 @@ def build(
     demo = None
     if any(listeners.needs_demo(one.spec) for one in mine.values()):
         demo = certificates.demo(world, gateway.name, now)
-    heard = {
-        name: listeners.judge(one, world, lists, judged, demo, old.get(name))
-        for name, one in sorted(mine.items())
-    }
+    asked = directories.judge(world, gateway, judged, before)
+    known = listeners.Known(lists, judged, demo, asked)
+    heard = {name: listeners.judge(one, world, known, old.get(name)) for name, one in sorted(mine.items())}
     opened = [one.listener for one in heard.values() if one.listener is not None]
     opened += _invalid_listeners(world, old)
     controls, entries = destinations.judge_all(world, gateway.name, lists)
@@ -100,16 +101,19 @@ def build(
         listeners=opened,
         destinations=entries,
         delivery=delivery,
+        directories=[*asked.directories, *_directories_still_asked(opened, asked, before)],
         trust=trust,
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
+    needed += [one.bind_file for one in base.directories if one.bind_file is not None]
     base = base.model_copy(update={"files": sorted(set(needed))})
     snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
-    made = {**_all_files(list(judged.values()), demo), **_files_in_place(world, gateway.name)}
-    tls_files = {name: made[name] for name in snapshot.files if name.startswith("tls-") and name in made}
+    made = {**_all_files(list(judged.values()), demo), **_files_in_place(world, gateway.name), **asked.files}
+    tls_files = {name: made[name] for name in snapshot.files if is_private(name) and name in made}
     ca_files = authorities.ca_files(lists, frozenset(trust))
     missing = set(snapshot.files) - set(tls_files) - set(ca_files)
-    finding = _name_taken(world, gateway.name) or finding or _not_supported(gateway)
+    finding = _name_taken(world, gateway.name) or finding or next(iter(asked.findings.values()), None)
+    finding = finding or _not_supported(gateway)
     encoded = snapshot.encode()
     problem: Finding | None = None
     if missing:
@@ -128,7 +132,6 @@ def _not_supported(gateway: MailGateway) -> Finding | None:
     spec = gateway.spec
     asked = {
         "management.https": spec.management.https is not None,
-        "ldap": bool(spec.ldap),
         "delivery.tlsAlert": spec.delivery.tls_alert == "Enabled",
     }
     named = [what for what, there in asked.items() if there]
@@ -167,6 +170,15 @@ def _serves(world: World, name: str, gateway: MailGateway) -> bool:
 def _invalid_listeners(world: World, old: Mapping[str, SnapshotListener]) -> list[SnapshotListener]:
     """What a listener was before its manifest became invalid: the last good state keeps running (L9)."""
     return [old[one.name] for one in world.invalid if one.kind == "Listener" and one.name in old]
+
+
+def _directories_still_asked(
+    opened: Sequence[SnapshotListener], known: directories.Judged, before: Snapshot | None
+) -> list[SnapshotDirectory]:
+    """Those that are not in the MailGateway any more, and that a listener asks which stays as it was (L9)."""
+    asked = {one.query.directory for one in opened if one.query is not None}
+    asked -= {one.name for one in known.directories}
+    return [one for one in (before.directories if before else []) if one.name in asked]
 
 
 def _with_invalid(world: World, before: Snapshot | None, entries: list[Destination]) -> list[Destination]:
@@ -221,6 +233,7 @@ def _delivery(
 
 def _served(snapshot: Snapshot) -> list[ServedCertificate]:
     found = [one for listener in snapshot.listeners for one in listener.certificates]
+    found += [one.certificate for one in snapshot.directories if one.certificate is not None]
     return [*found, snapshot.delivery.certificate] if snapshot.delivery.certificate else found
 
 
@@ -251,7 +264,7 @@ def _digests(
     judged: Mapping[str, certificates.Judged],
     controls: Mapping[str, destinations.Judged],
 ) -> dict[str, str]:
-    found = {f"Listener/{one.name}": content_hash(one.model_dump_json().encode()) for one in base.listeners}
+    found = {f"Listener/{one.name}": _listener_digest(base, one) for one in base.listeners}
     found |= {f"DestinationControl/{name}": destinations.digest(one, lists) for name, one in controls.items()}
     found |= {
         f"CAList/{name}": content_hash(one.model_dump_json().encode()) for name, one in base.trust.items()
@@ -265,3 +278,8 @@ def _digests(
     rest = base.model_copy(update={"listeners": [], "destinations": [], "trust": {}, "files": []})
     found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())
     return found
+
+
+def _listener_digest(base: Snapshot, listener: SnapshotListener) -> str:
+    asked = [one for one in base.directories if listener.query and one.name == listener.query.directory]
+    return content_hash("".join(one.model_dump_json() for one in (listener, *asked)).encode())
