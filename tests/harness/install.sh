@@ -13,6 +13,8 @@ need postfix postfix
 need swaks swaks libnet-ssleay-perl
 need openssl openssl
 need testssl testssl.sh
+need slapd slapd
+need ldapadd ldap-utils
 # Debian has either Postfix or Exim: what Exim needs is installed, and itself unpacked beside, where its own user can read.
 exim=/opt/letterlock-exim
 [ -x $exim/usr/sbin/exim4 ] && id Debian-exim >/dev/null 2>&1 || missing="$missing libidn12 libdb5.3 libgnutls-dane0"
