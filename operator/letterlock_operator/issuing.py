@@ -23,6 +23,7 @@ from letterlock_api.state import (
 from letterlock_operator.decide.keeping import (
     CERTIFICATE,
     INPUTS,
+    INTERNAL_CA_KEY,
     KEY,
     NEXT_CERTIFICATE,
     NEXT_INPUTS,
@@ -33,7 +34,6 @@ from letterlock_operator.decide.keeping import (
 from letterlock_operator.plan import Install, Issue
 from letterlock_operator.world import Keep
 
-INTERNAL_CA_KEY: Final = "ca.key"
 INTERNAL_CA_CERTIFICATE: Final = "ca.crt"
 OPERATOR_IDENTITY: Final = "operator-tls.pem"
 

@@ -8,7 +8,7 @@ import pytest
 from letterlock_api.snapshot import RecipientQuery, SnapshotDirectory
 from letterlock_operator import names
 from letterlock_operator.decide import decide
-from letterlock_operator.issuing import INTERNAL_CA_KEY
+from letterlock_operator.decide.keeping import INTERNAL_CA_KEY
 from letterlock_operator.plan import Plan
 from letterlock_operator.world import Keep
 from tests.decide.builders import NOW, certificate, condition, gateway, issued, listener, verdict, world

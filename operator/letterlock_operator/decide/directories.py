@@ -15,8 +15,8 @@ from letterlock_api.references import KeyReference
 from letterlock_api.snapshot import RecipientQuery, ServedCertificate, Snapshot, SnapshotDirectory
 from letterlock_operator import names
 from letterlock_operator.decide import certificates
+from letterlock_operator.decide.keeping import INTERNAL_CA_KEY
 from letterlock_operator.decide.verdicts import Finding
-from letterlock_operator.issuing import INTERNAL_CA_KEY
 from letterlock_operator.world import Keep, Unreadable, World
 
 

@@ -14,6 +14,8 @@ from letterlock_operator.decide.chains import Chain, Refused
 from letterlock_operator.decide.verdicts import Verdict, false, unknown
 from letterlock_operator.world import Keep, Unreadable, World
 
+# In the Secret of a gateway's internal CA.
+INTERNAL_CA_KEY: Final = "ca.key"
 KEY, CERTIFICATE, REQUEST, INPUTS = "tls.key", "tls.crt", "tls.csr", "inputs"
 NEXT_KEY, NEXT_CERTIFICATE, NEXT_REQUEST, NEXT_INPUTS = "next.key", "next.crt", "next.csr", "next.inputs"
 CA_CERTIFICATES: Final = "ca.crt"
