@@ -132,15 +132,13 @@ def _bounded(file: bytes) -> None:
         raise Refused(
             Reason.SEVERAL_KEYS, "there are several private keys in it: export the one that is meant alone"
         )
-    rounds = sum(_rounds(file, 0))
-    if rounds > _MOST_ROUNDS:
-        text = (
-            f"it asks for {rounds} rounds of key derivation, more than {_MOST_ROUNDS}: export it with fewer"
-        )
+    asked = sum(rounds(file))
+    if asked > _MOST_ROUNDS:
+        text = f"it asks for {asked} rounds of key derivation, more than {_MOST_ROUNDS}: export it with fewer"
         raise Refused(Reason.INVALID_PKCS12, text)
 
 
-def _rounds(der: bytes, depth: int) -> Iterator[int]:
+def rounds(der: bytes, depth: int = 0) -> Iterator[int]:
     """Iteration counts: an INTEGER right behind the salt, an OCTET STRING (RFC 7292 B.4, RFC 8018 A.2, RFC 7914 7)."""
     at, before = 0, 0
     while at + 2 <= len(der) and depth < 24:
@@ -152,5 +150,5 @@ def _rounds(der: bytes, depth: int) -> Iterator[int]:
         if tag == _INTEGER and before == _OCTET_STRING:
             yield int.from_bytes(value[:9])
         elif tag & 0x20 or (tag == _OCTET_STRING and value[:1] in (b"\x30", b"\x04")):
-            yield from _rounds(value, depth + 1)
+            yield from rounds(value, depth + 1)
         before, at = tag, start + length

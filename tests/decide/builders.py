@@ -8,7 +8,7 @@ from typing import Any
 import trustme
 
 from letterlock_api.calist import CAList
-from letterlock_api.certificate import Certificate
+from letterlock_api.certificate import Certificate, CertificateStatus
 from letterlock_api.conditions import Condition
 from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.listener import Listener
@@ -105,6 +105,12 @@ def issued(
     }
 
 
+def certificate_status(plan: Plan, name: str = "mx") -> CertificateStatus:
+    found = plan.statuses["Certificate", name]
+    assert isinstance(found, CertificateStatus)
+    return found
+
+
 def issue(plan: Plan) -> Issue:
     """The one order of the plan: to make a certificate."""
     (order,) = plan.issues
@@ -115,6 +121,22 @@ def issue(plan: Plan) -> Issue:
 def _kept(before: Mapping[str, Keep | Unreadable] | None, name: str) -> Keep | None:
     found = (before or {}).get(name)
     return found if isinstance(found, Keep) else None
+
+
+def lived(
+    *resources: Any, secrets: Mapping[str, Any] | None = None, moment: datetime = NOW, **more: Any
+) -> tuple[dict[str, Any], Plan]:
+    """Secrets and plan once nothing is left to do at `moment`: every order carried out, one after the other."""
+    there = dict(secrets or {})
+    for turn in range(10):
+        plan = decide(world(*resources, secrets=there, **more), moment)
+        if not plan.issues and not plan.retired:
+            return there, plan
+        there |= issued(plan, moment, f"{moment.timestamp():.0f}-{turn}", there)
+        there = {
+            name: keep for name, keep in there.items() if name not in {one.secret for one in plan.retired}
+        }
+    raise AssertionError("it never comes to rest")
 
 
 def settled(*resources: Any, **more: Any) -> tuple[World, Plan]:

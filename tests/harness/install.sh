@@ -12,6 +12,7 @@ need() { # PROGRAM PACKAGE...
 need postfix postfix
 need swaks swaks libnet-ssleay-perl
 need openssl openssl
+need keytool default-jre-headless
 need testssl testssl.sh
 need slapd slapd
 need ldapadd ldap-utils

@@ -48,7 +48,7 @@ def certificates(text: bytes, *, most: int | None = _MOST) -> list[x509.Certific
             )
     if found:
         return list(found)
-    if b"-----BEGIN CERTIFICATE" in text:
+    if b"-----BEGIN CERTIFICATE-----" in text:
         raise Refused(Reason.INVALID_PEM, "the certificate has no end: paste it whole, with its END line")
     raise Refused(
         Reason.INVALID_PEM, "there is no certificate in it: paste PEM (-----BEGIN CERTIFICATE-----)"
