@@ -9,6 +9,7 @@ import multiprocessing
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Final
 
 # A key of 4096 bits takes seconds on a busy machine; what takes longer than this has been made to.
@@ -39,6 +40,9 @@ class Makers:
             future = asyncio.wrap_future(pool.submit(work, *arguments, **options))
             async with asyncio.timeout(_LONGEST):
                 return await future
+        except BrokenProcessPool:
+            self._forget(pool)  # a process was killed, for want of memory say: the next work gets a new pool
+            raise
         except TimeoutError as error:
             self._kill(pool)
             raise Overdue(f"it took longer than {_LONGEST:.0f} s") from error
@@ -66,11 +70,14 @@ class Makers:
             self._pool = ProcessPoolExecutor(self.at_a_time, mp_context=spawning)
         return self._pool
 
-    def _kill(self, pool: ProcessPoolExecutor) -> None:
-        """End the pool with the process that does not come back; the next work gets a new one."""
-        processes = list((pool._processes or {}).values())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - public from 3.14 on, as kill_workers
+    def _forget(self, pool: ProcessPoolExecutor) -> None:
         if self._pool is pool:
             self._pool = None
         pool.shutdown(wait=False, cancel_futures=True)
+
+    def _kill(self, pool: ProcessPoolExecutor) -> None:
+        """End the pool with the process that does not come back; the next work gets a new one."""
+        processes = list((pool._processes or {}).values())  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - public from 3.14 on, as kill_workers
+        self._forget(pool)
         for process in processes:
             process.kill()

@@ -8,7 +8,7 @@ to be lenient about white space).
 import base64
 import re
 import warnings
-from typing import Final
+from typing import Final, override
 
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
@@ -26,9 +26,14 @@ class Refused(Exception):  # noqa: N818 - it is the user's input that is wrong
     """Input that cannot be used: the reason for conditions, the message for people."""
 
     def __init__(self, reason: Reason, message: str) -> None:
-        super().__init__(message)
+        # Both, so that it comes whole out of the process that read the input.
+        super().__init__(reason, message)
         self.reason = reason
         self.message = message
+
+    @override
+    def __str__(self) -> str:
+        return self.message
 
 
 def certificates(text: bytes, *, most: int | None = _MOST) -> list[x509.Certificate]:
