@@ -51,6 +51,33 @@ def test_nobody_relays_by_omission(kind: str, groups: list[str], behavior: str |
             },
             id="a group of all relays",
         ),
+        *(
+            pytest.param(
+                {
+                    "mailFlowPolicies": [{"name": "out", "behavior": "Relay"}],
+                    "senderGroups": [{"name": "net", "senders": senders, "policy": "out"}],
+                },
+                id=f"everybody as {' and '.join(senders[:2])}",
+            )
+            for senders in (
+                ["0.0.0.0-255.255.255.255"],
+                ["0.0.0.0/1", "128.0.0.0/1"],
+                ["1.0.0.0-254.0.0.0"],
+                ["2000::/3"],
+                ["::/0"],
+                [f"{first}." for first in range(10, 200)],
+            )
+        ),
+        pytest.param(
+            {
+                "mailFlowPolicies": [{"name": "out", "behavior": "Relay"}],
+                "senderGroups": [
+                    {"name": "lower", "senders": ["0.0.0.0/2"], "policy": "out"},
+                    {"name": "upper", "senders": ["128.0.0.0/2"], "policy": "out"},
+                ],
+            },
+            id="everybody in two groups",
+        ),
         pytest.param(
             {
                 "mailFlowPolicies": [{"name": "out", "behavior": "Relay"}],

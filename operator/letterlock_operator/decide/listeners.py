@@ -16,7 +16,7 @@ from letterlock_api.snapshot import (
     SnapshotListener,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, directories, domains, policies
+from letterlock_operator.decide import certificates, directories, domains, openness, policies
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.world import World
@@ -158,17 +158,20 @@ def _open_relay(spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[Ac
 
 def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
     by_name = {one.name: one for one in merged}
+    relaying: list[str] = []
     for row in rows:
         policy = by_name.get(row.policy)
-        if policy is None:
-            continue  # said by _unknown_policy
+        if policy is None or policy.behavior != "Relay":
+            continue  # an unknown one is said by _unknown_policy
         by_certificate = (
             policy.client_certificate == "Required"
             and policy.tls_mode == "Required"
             and (policy.client_ca_lists or policy.client_names or policy.client_fingerprints)
         )
-        everybody = any(one.upper() == policies.ALL or one in ("0.0.0.0/0", "::/0") for one in row.senders)
-        if policy.behavior == "Relay" and everybody and not by_certificate:
+        if by_certificate:
+            continue
+        relaying += row.senders  # the groups together: two halves of the world are everybody, too
+        if openness.everybody(relaying):
             return (
                 Reason.OPEN_RELAY,
                 f"sender group {row.name} lets everybody relay: list its senders, or require certificates by name",
