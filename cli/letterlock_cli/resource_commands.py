@@ -3,12 +3,14 @@
 Called by `main`, which registers them.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import typer
 
+from letterlock_cli import certificate_commands
 from letterlock_cli.columns import LISTINGS, Listing
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, conditions, name, part
@@ -48,6 +50,8 @@ def register(app: typer.Typer) -> None:
     for listing in LISTINGS:
         groups[listing.group].command("list", help=listing.help)(_list_command(listing))
     groups["certificate"].command("show")(show_certificate)
+    groups["certificate"].command("csr")(certificate_request)
+    groups["certificate"].command("export")(export_certificate)
     groups["calist"].command("show")(show_ca_list)
     for group, commands in groups.items():
         app.add_typer(commands, name=group)
@@ -112,6 +116,7 @@ def _list_command(listing: Listing) -> Callable[..., None]:
 def show_certificate(
     wanted: Name,
     *,
+    member: certificate_commands.Member = None,
     directory: Directory = None,
     state: StateDirectory = None,
     namespace: Namespace = None,
@@ -119,7 +124,9 @@ def show_certificate(
     context: Context = None,
     output: Output = Format.TABLE,
 ) -> None:
-    r"""Show one certificate, and print it with its whole chain, PEM. The key is never printed.
+    r"""Show one certificate and its whole chain, as openssl does: who, by whom, until when, what uses it, PEM.
+
+    The key is never printed.
 
     \b
     Example:
@@ -130,13 +137,70 @@ def show_certificate(
     if output is not Format.TABLE:
         print_objects([item], output, single=True)
         return
-    _print_fields(item, ("request", "expires"))
-    reference: Object = part(part(item, "spec"), "secretRef")
-    chain = secret(where, reference.get("name") or f"letterlock-cert-{wanted}").get("tls.crt")
+    chain = secret(where, certificate_commands.secret_name(item, member)).get("tls.crt")
     if chain is None:
         raise CommandError(f"the Secret of certificate {wanted} has no tls.crt yet: see its Ready condition")
-    print(chain.decode().strip())
+    _print_fields(item, ("request", "expires", "members", "usedBy", "renewalTime", "next"))
+    for key, value in certificate_commands.use_text(item):
+        print(f"{key}: {value}")
+    print("Certificate chain")
+    print(certificate_commands.chain_text(chain))
     warn([item])
+
+
+def certificate_request(
+    wanted: Name,
+    *,
+    member: certificate_commands.Member = None,
+    directory: Directory = None,
+    state: StateDirectory = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    r"""Print the certificate signing request for the key that was made here, PEM, for a CA to sign.
+
+    What the CA gives back goes into spec.signed of the Certificate.
+
+    \b
+    Examples:
+      letterlock certificate csr mx -n mail > mx.csr
+      letterlock certificate csr mx --member default-0 | openssl req -noout -text
+    """
+    where = Where(directory, state, namespace, kubeconfig, context)
+    print(certificate_commands.request(_one(where, "Certificate", wanted), member).strip())
+
+
+def export_certificate(
+    wanted: Name,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="PKCS#12 file to write, such as mx.p12.")],
+    *,
+    member: certificate_commands.Member = None,
+    passphrase_file: certificate_commands.PassphraseFile = None,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
+    directory: Directory = None,
+    state: StateDirectory = None,
+    namespace: Namespace = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
+) -> None:
+    r"""Write key, certificate and intermediates to a PKCS#12 file, encrypted with a passphrase of your choice.
+
+    The file is readable by you alone. On a cluster you need the right to read the Secret.
+
+    \b
+    Examples:
+      letterlock certificate export mx mx.p12 -n mail
+      letterlock certificate export mx mx.p12 --passphrase-file pass.txt --dir examples/quickstart
+    """
+    where = Where(directory, state, namespace, kubeconfig, context)
+    item = _one(where, "Certificate", wanted)
+    data = secret(where, certificate_commands.secret_name(item, member))
+    given = certificate_commands.passphrase(passphrase_file)
+    friendly = wanted + (f" ({member})" if member else "")
+    certificate_commands.export(data, friendly, given, file, force=force)
+    warn([item])
+    print(f"{file} written: {part(item, 'status').get('subject') or wanted}", file=sys.stderr)
 
 
 def show_ca_list(

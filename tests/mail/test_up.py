@@ -13,6 +13,7 @@ import psutil
 import pytest
 import yaml
 
+from tests.certificates.programs import openssl
 from tests.harness import letters, waiting
 from tests.harness.certificates import Authority
 from tests.harness.ports import free_port
@@ -201,3 +202,46 @@ def test_commands_show_what_is(served: Served, arguments: list[str], says: list[
     assert done.returncode == 0, done.stderr
     for word in says:
         assert word in done.stdout
+
+
+def test_a_certificate_is_shown_with_its_chain_its_request_and_as_a_file(
+    served: Served, tmp_path: Path
+) -> None:
+    where = ("--dir", str(served.folder), "--state", str(served.state))
+
+    def said(*arguments: str) -> str:
+        done = served.letterlock("certificate", *arguments, *where)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    shown = said("show", "mx")
+    assert " 0 s:CN=mx.example.com" in shown
+    assert "used by: Listener/public" in shown
+    assert "renews: 20" in shown
+    assert "PRIVATE" not in shown
+    certificate = (served.state / "secrets/letterlock-cert-mx/tls.crt").read_text()
+    assert openssl("x509", text=shown.encode()).decode().strip() == certificate.strip()
+    # The request is for the same key and names, and signed with that key.
+    request = said("csr", "mx").encode()
+    assert b"DNS:mx.example.com" in openssl("req", "-verify", "-noout", "-text", text=request)
+    assert openssl("req", "-noout", "-pubkey", text=request) == openssl(
+        "x509", "-noout", "-pubkey", text=certificate.encode()
+    )
+    passphrase, file = tmp_path / "passphrase", tmp_path / "mx.p12"
+    passphrase.write_text("correct horse\n")
+    said("export", "mx", str(file), "--passphrase-file", str(passphrase))
+    assert file.stat().st_mode & 0o777 == 0o600
+    opened = openssl("pkcs12", "-in", file, "-passin", "pass:correct horse", "-nodes")
+    key = (served.state / "secrets/letterlock-cert-mx/tls.key").read_bytes()
+    assert openssl("pkey", text=opened) == openssl("pkey", text=key)
+    again = served.letterlock(
+        "certificate", "export", "mx", str(file), "--passphrase-file", str(passphrase), *where
+    )
+    assert again.returncode == 1
+    assert again.stderr.splitlines() == [
+        f"error: {file} is there already: choose another name, or give --force"
+    ]
+    for arguments in (("csr", "none"), ("show", "mx", "--member", "default-7")):
+        wrong = served.letterlock("certificate", *arguments, *where)
+        assert wrong.returncode == 1
+        assert len(wrong.stderr.strip().splitlines()) == 1, wrong.stderr
