@@ -142,6 +142,17 @@ class Ensure:
 
 
 @dataclass(frozen=True)
+class TextFile:
+    """A ConfigMap with one file, kept current: the export of a CA list."""
+
+    name: str
+    owner: str
+    """`Kind/name` of the resource that it goes with."""
+    data: Mapping[str, str]
+    """By file name; empty: nobody asks for it any more."""
+
+
+@dataclass(frozen=True)
 class Event:
     """A Kubernetes Event on one of our resources."""
 
@@ -175,6 +186,7 @@ class Plan:
     requests: tuple[Request, ...] = ()
     internal: tuple[IssueInternal, ...] = ()
     ensures: tuple[Ensure, ...] = ()
+    texts: tuple[TextFile, ...] = ()
     statuses: Mapping[tuple[str, str], AnyStatus] = field(default_factory=dict[tuple[str, str], AnyStatus])
     """By (kind, name): the whole status that shall stand."""
     events: tuple[Event, ...] = ()

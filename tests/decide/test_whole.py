@@ -266,11 +266,6 @@ def test_a_listeners_service_goes_with_the_listener():
             gateway(management={"https": {"port": 8443}}), "management.https", id="HTTPS management"
         ),
         pytest.param(gateway(delivery={"tlsAlert": "Enabled"}), "delivery.tlsAlert", id="alerts"),
-        pytest.param(
-            ca_list("own", certificates=ca_pem(), export={"configMapName": "cas", "fileName": "cas.txt"}),
-            "export",
-            id="export of a CA list",
-        ),
     ],
 )
 def test_what_is_not_there_yet_is_said_and_everything_else_goes_on(resource: Any, named: str):

@@ -428,6 +428,27 @@ CA_LISTS: Final = (
         ("the system list's certificates come with the product",),
     ),
     Wrong("a CA list is no PEM", ca_list(certificates="hello"), ("spec.certificates", "write PEM")),
+    Wrong(
+        "a CA list holds a private key",
+        ca_list(certificates=PEM + "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"),
+        ("spec.certificates", "without private keys"),
+    ),
+    Wrong("a CA list counts somewhere", ca_list(certificates=PEM, scope="Local"), ("spec.scope",)),
+    Wrong(
+        "a CA list's export has no file name",
+        ca_list(certificates=PEM, export={"configMapName": "cas"}),
+        ("spec.export.fileName", "equired"),
+    ),
+    Wrong(
+        "a CA list's export has a hidden file",
+        ca_list(certificates=PEM, export={"configMapName": "cas", "fileName": "..data"}),
+        ("spec", "export.fileName begins with a dot"),
+    ),
+    Wrong(
+        "a CA list's export goes into a folder",
+        ca_list(certificates=PEM, export={"configMapName": "cas", "fileName": "a/b.txt"}),
+        ("spec.export.fileName", "write letters"),
+    ),
 )
 
 GATEWAYS: Final = (
@@ -634,6 +655,9 @@ RIGHT: Final[dict[str, Manifest]] = {
         limits={"connections": 10, "recipients": {"count": 100, "period": "60m"}},
     ),
     "a CA list": ca_list(certificates=PEM, scope="Referenced"),
+    "a CA list with an export": ca_list(
+        certificates=PEM, export={"configMapName": "cas", "fileName": "cas.txt"}
+    ),
     "a CA list from a ConfigMap": ca_list(certificatesFrom=_SOURCE),
     "the system list, switched off": ca_list(name="system", type="System", enabled=False),
 }

@@ -74,6 +74,7 @@ class Observer:
             *(_members(processes.get(one), keeps.get(names.internal_secret(one))) for one in gateways)
         )
         snapshots, keys = self._in_place(gateways)
+        texts = self.state.texts()
         return World(
             namespace=NAMESPACE,
             gateways=gateways,
@@ -83,7 +84,7 @@ class Observer:
             ca_lists=of("CAList"),
             invalid=tuple(self.contents.invalid),
             secrets={**keeps, **keys, **self.contents.secrets},
-            config_maps={**snapshots, **self.contents.config_maps},
+            config_maps={**texts, **snapshots, **self.contents.config_maps},
             members=dict(zip(gateways, seen, strict=True)),
             refusals=dict(refusals),
             system_roots=self._roots,
@@ -103,6 +104,9 @@ class Observer:
                 name = names.key_shard(gateway, 0)
                 private = {file: content for file, content in files.items() if is_private(file)}
                 keys[name] = Keep(name, private, ours=True, owner=owner)
+                name = names.ca_shard(gateway, 0)
+                public = {file: content for file, content in files.items() if file.startswith("ca-")}
+                snapshots[name] = Keep(name, public, ours=True, owner=owner)
         return snapshots, keys
 
 

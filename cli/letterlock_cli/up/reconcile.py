@@ -137,10 +137,20 @@ class Up:
             if isinstance(identity, Keep):
                 mounts.publish(self.state.mount(gateway), _mounted_files(mount, identity), now)
                 self._keep_member(gateway)
+        for text in plan.texts:
+            self.state.store_text(text)
+        for name in self._ownerless(world):
+            self.state.forget_text(name)
         for gateway in self._processes.keys() - world.gateways.keys():
             await self._processes.pop(gateway).stop()
         observer.store_statuses(plan.statuses)
         self.screen.show(plan.statuses)
+
+    def _ownerless(self, world: World) -> list[str]:
+        """Exports of lists that have gone: on a cluster the garbage collector takes them away."""
+        there = {f"CAList/{name}" for name in world.ca_lists}
+        there |= {f"{one.kind}/{one.name}" for one in world.invalid}
+        return [name for name, keep in self.state.texts().items() if keep.owner not in there]
 
     async def _issue(self, order: SecretOrder | IssueInternal, world: World, now: datetime) -> None:
         present = world.secrets.get(order.secret)

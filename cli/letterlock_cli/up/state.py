@@ -4,6 +4,7 @@ Layout, and who reads it besides us:
 
     manifests/FILE              the last good content of every file of the folder
     secrets/NAME/KEY            keys and certificates made here, and exports (people, and the examples' receiver)
+    configmaps/NAME/KEY         exports of CA lists (people)
     status/KIND/NAME.yaml       every resource with its status (people, tests, `letterlock … --dir`)
     mount/GATEWAY/              what a member has mounted
     spool/MEMBER/               its mail
@@ -29,7 +30,7 @@ from letterlock_api.base import API_VERSION
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_cli.failures import CommandError
 from letterlock_cli.up.atomic import make_directory, remove_link, swap_directory, write_file
-from letterlock_operator.plan import AnyStatus
+from letterlock_operator.plan import AnyStatus, TextFile
 from letterlock_operator.world import Keep
 
 DEFAULT_PARENT: Final = ".letterlock"
@@ -94,16 +95,7 @@ class State:
 
     def keeps(self) -> dict[str, Keep]:
         """The Secrets made here, by name."""
-        found: dict[str, Keep] = {}
-        for link in _entries(self.directory / "secrets"):
-            if link.name.startswith("."):
-                continue
-            data = {path.name: path.read_bytes() for path in link.iterdir()}
-            owner, inputs = (data.pop(name, b"").decode() for name in (_OWNER_FILE, _INPUTS_FILE))
-            found[link.name] = Keep(
-                link.name, data, ours=True, owner=owner, resource_version=_version(data), inputs=inputs
-            )
-        return found
+        return _keeps(self.directory / "secrets")
 
     def store_secret(self, name: str, owner: str, data: Mapping[str, bytes], inputs: str = "") -> None:
         """Write Secret `name` as a whole: its keys change together or not at all.
@@ -117,6 +109,27 @@ class State:
     def remove_secret(self, name: str) -> None:
         """Remove Secret `name`."""
         remove_link(self.directory / "secrets" / name)
+
+    def texts(self) -> dict[str, Keep]:
+        """The ConfigMaps with exports, by name."""
+        return _keeps(self.directory / "configmaps")
+
+    def store_text(self, text: TextFile) -> None:
+        """Write such a ConfigMap, unless it stands already; take one away that shall hold nothing."""
+        if not text.data:
+            self.forget_text(text.name)
+            return
+        data = {key: value.encode() for key, value in text.data.items()}
+        present = self.texts().get(text.name)
+        if present is None or (present.data, present.owner) != (data, text.owner):
+            link = make_directory(self.directory / "configmaps") / text.name
+            swap_directory(
+                link, {**data, _OWNER_FILE: text.owner.encode()}, f".{text.name}.{secrets.token_hex(4)}"
+            )
+
+    def forget_text(self, name: str) -> None:
+        """Take such a ConfigMap away."""
+        remove_link(self.directory / "configmaps" / name)
 
     def resources(self) -> dict[Key, AnyResource]:
         """Every resource with the status that was written last, by (kind, name); unreadable ones left out."""
@@ -180,6 +193,19 @@ class State:
 def spec_as_written(resource: AnyResource) -> dict[str, Any]:
     """The spec with what the user wrote, without the defaults."""
     return resource.spec.model_dump(mode="json", by_alias=True, exclude_unset=True)
+
+
+def _keeps(directory: Path) -> dict[str, Keep]:
+    found: dict[str, Keep] = {}
+    for link in _entries(directory):
+        if link.name.startswith("."):
+            continue
+        data = {path.name: path.read_bytes() for path in link.iterdir()}
+        owner, inputs = (data.pop(name, b"").decode() for name in (_OWNER_FILE, _INPUTS_FILE))
+        found[link.name] = Keep(
+            link.name, data, ours=True, owner=owner, resource_version=_version(data), inputs=inputs
+        )
+    return found
 
 
 def _version(data: Mapping[str, bytes]) -> str:

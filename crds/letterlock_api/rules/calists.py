@@ -33,5 +33,11 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         "the system list's certificates come with the product: put others into a list of type Custom",
         lambda spec: spec.type != "System" or (spec.certificates is None and spec.certificates_from is None),
     ),
+    Rule[CAListSpec](
+        "spec",
+        "!has(self.export) || !self.export.fileName.startsWith('.')",
+        "export.fileName begins with a dot: give it a name such as authorities.txt",
+        lambda spec: spec.export is None or not spec.export.file_name.startswith("."),
+    ),
     one_source("spec.certificatesFrom"),
 )

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from letterlock_api.base import API_VERSION
 from letterlock_operator import api, names
-from letterlock_operator.act import derived, events, keys, mounts, requests, statuses
+from letterlock_operator.act import derived, events, keys, mounts, requests, statuses, texts
 from letterlock_operator.act.cluster import Cluster, OwnerGone
 from letterlock_operator.api import Object
 from letterlock_operator.plan import Ensure, Plan
@@ -63,6 +63,7 @@ async def carry_out(
     for gateway, mount in plan.mounts.items():
         members = world.members.get(gateway, ())
         await attempt(f"mount of {gateway}", mounts.write(cluster, gateway, mount, members))
+    await _together(attempt(f"ConfigMap {one.name}", texts.put(cluster, one)) for one in plan.texts)
     # In a thread: a thousand statuses take a second to compare, and the watches shall not wait for it.
     changes = await asyncio.to_thread(statuses.changes, cluster, plan.statuses, carried.under_way)
     await _together(

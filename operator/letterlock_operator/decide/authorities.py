@@ -1,26 +1,26 @@
-"""CA lists: which certificates of a list count, and what is left out and why (A2, A5)."""
+"""CA lists, judged: which are in force with what, and what is said of them (A1 to A5).
 
-import re
-import warnings
+A list whose text is bad, or cannot be had, keeps what it was: the earlier one stays in force until there is
+a better one.
+"""
+
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import lru_cache
 from typing import Final
-
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.utils import CryptographyDeprecationWarning
 
 from letterlock_api.calist import SYSTEM_LIST, CAList, ExpiringCertificate, RejectedCertificate
 from letterlock_api.conditions import Reason, Type
-from letterlock_api.snapshot import TrustList, ca_file_name
+from letterlock_api.snapshot import Snapshot, TrustList, ca_file_name
+from letterlock_operator.decide import expiry, imports, in_place
+from letterlock_operator.decide.imports import Entry, Text, Usable
+from letterlock_operator.decide.in_place import Earlier
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true, unknown
 from letterlock_operator.world import Unreadable, World
 
-_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
-_CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
-_MAX_REJECTED: Final = 50
+MAX_REJECTED: Final = 50
+# A ConfigMap ends at 1 MiB, and while a list changes, its old and its new file lie in one.
+MAX_CONTENT: Final = 500 * 1024
 
 
 @dataclass(frozen=True)
@@ -31,66 +31,155 @@ class Authorities:
     ready: Verdict
     content: bytes = b""
     """PEM of all that counts; empty: nothing does."""
-    count: int = 0
+    entries: tuple[Entry, ...] = ()
+    """What counts, or would if the list were on."""
     pinned: int = 0
     rejected: tuple[RejectedCertificate, ...] = ()
     expiring_next: ExpiringCertificate | None = None
     trust: TrustList | None = None
-    """None: disabled, or nothing usable."""
+    """None: switched off, or nothing usable."""
+    warnings: tuple[Verdict, ...] = ()
+    wake: datetime | None = None
+    """When to look again, though nothing happens."""
+    gateways: frozenset[str] | None = None
+    """Those that it serves; None: all."""
+
+    @property
+    def count(self) -> int:
+        """How many certificates count."""
+        return len(self.entries)
+
+    def serves(self, gateway: str) -> bool:
+        """Whether it counts for the members of `gateway`."""
+        return self.gateways is None or gateway in self.gateways
 
 
 @dataclass(frozen=True)
-class _Read:
-    content: bytes
-    count: int
-    pinned: int
-    rejected: tuple[RejectedCertificate, ...]
-    expiring_next: ExpiringCertificate | None
+class _Source:
+    """A list's text, or why there is none, and what it was before."""
+
+    text: Text
+    problem: Verdict | None
+    earlier: Earlier | None
+
+    @property
+    def roots(self) -> Text:
+        """Where intermediates of other lists may find their roots."""
+        if self.text.entries or self.earlier is None:
+            return self.text
+        return imports.read(self.earlier.content)
 
 
-def judge_all(world: World, now: datetime) -> dict[str, Authorities]:
-    """Every CA list of the namespace."""
-    return {name: _judge(name, one, world, now) for name, one in world.ca_lists.items()}
+def judge_all(world: World, snapshots: Mapping[str, Snapshot], now: datetime) -> dict[str, Authorities]:
+    """Every CA list of the namespace. `snapshots`: those in place, by gateway."""
+    sources = {name: _observed(name, one, world, snapshots) for name, one in world.ca_lists.items()}
+    found = {
+        name: _judge(name, one, sources[name], _others(name, world, sources), now)
+        for name, one in world.ca_lists.items()
+    }
+    for one in world.invalid:
+        earlier = in_place.earlier_list(world, snapshots, one.name) if one.kind == "CAList" else None
+        if earlier is not None:
+            finding = (Reason.INVALID, one.problem)
+            found[one.name] = _in_force_still(accepted(finding), false(Type.READY, finding), earlier, now)
+    return found
 
 
-def _judge(name: str, ca_list: CAList, world: World, now: datetime) -> Authorities:
+def _observed(name: str, one: CAList, world: World, snapshots: Mapping[str, Snapshot]) -> _Source:
+    source = _source(one, world)
+    text, problem = (imports.NOTHING, source) if isinstance(source, Verdict) else (imports.read(source), None)
+    return _Source(text, problem, in_place.earlier_list(world, snapshots, name))
+
+
+def _others(name: str, world: World, sources: Mapping[str, _Source]) -> list[Text]:
+    """The enabled lists beside this one that count wherever it does."""
+    mine = world.ca_lists[name].spec.gateway_ref
+    return [
+        sources[other].roots
+        for other, one in sorted(world.ca_lists.items())
+        if other != name
+        and one.spec.enabled
+        and (one.spec.gateway_ref is None or (mine is not None and one.spec.gateway_ref.name == mine.name))
+    ]
+
+
+def _judge(name: str, ca_list: CAList, source: _Source, others: list[Text], now: datetime) -> Authorities:
     finding = _wrong_type(name, ca_list)
     if finding is not None:
-        verdict = accepted(finding)
-        return Authorities(verdict, false(Type.READY, finding))
-    source = _source(ca_list, world)
-    if isinstance(source, Verdict):
-        return Authorities(accepted(None), source)
-    read = _read(source, now.replace(hour=0, minute=0, second=0, microsecond=0))
-    if not read.content:
-        text = (
-            "no certificate in it can be used: see status.rejected"
-            if read.rejected
-            else "it holds no certificate"
-        )
-        return Authorities(accepted(None), false(Type.READY, (Reason.EMPTY, text)), rejected=read.rejected)
-    ready = true(Type.READY, Reason.READY)
-    trust = None
+        return Authorities(accepted(finding), false(Type.READY, finding))
+    reference = ca_list.spec.gateway_ref
+    gateways = None if reference is None else frozenset({reference.name})
+    usable = imports.usable(source.text, others, now)
+    problem = source.problem or _problem(usable)
+    if problem is None:
+        judged = _in_force(ca_list, usable, now)
+    elif source.earlier is None or not ca_list.spec.enabled:
+        judged = Authorities(accepted(None), problem)
+    else:
+        earlier = replace(source.earlier, is_global=ca_list.spec.scope == "Global")
+        judged = _in_force_still(accepted(None), problem, earlier, now)
+    rejected = usable.rejected[:MAX_REJECTED]
+    # A text that cannot be had now may be there in a moment; one that expires piece by piece changes by itself.
+    wake = expiry.next_change(source.text.entries, now)
+    moments = [one for one in (wake, judged.wake) if one is not None]
+    return replace(judged, rejected=rejected, gateways=gateways, wake=min(moments, default=None))
+
+
+def _in_force(ca_list: CAList, usable: Usable, now: datetime) -> Authorities:
+    ready, trust, warning = true(Type.READY, Reason.READY), None, None
     if ca_list.spec.enabled:
-        trust = TrustList(file=ca_file_name(read.content), is_global=ca_list.spec.scope == "Global")
+        is_global = ca_list.spec.scope == "Global"
+        trust = TrustList(file=ca_file_name(usable.content), is_global=is_global)
+        warning = expiry.warning(usable.entries, now)
     else:
         ready = true(Type.READY, Reason.DISABLED, "switched off: none of its certificates is trusted")
-    exporting = (Reason.NOT_SUPPORTED, "export is not available in this version: leave it out")
     return Authorities(
-        accepted(exporting if ca_list.spec.export else None),
+        accepted(None),
         ready,
-        read.content,
-        read.count,
-        read.pinned,
-        read.rejected,
-        read.expiring_next,
-        trust,
+        content=usable.content,
+        entries=usable.entries,
+        pinned=usable.pinned,
+        expiring_next=expiry.ends_next(usable.entries),
+        trust=trust,
+        warnings=(warning,) if warning else (),
+    )
+
+
+def _in_force_still(judged: Verdict, problem: Verdict, earlier: Earlier, now: datetime) -> Authorities:
+    """The list as members have it: `problem` says why it is not what it should be."""
+    entries = imports.read(earlier.content).entries
+    usable = Usable(tuple(sorted(entries, key=lambda one: one.fingerprint)), ())
+    certificates = "1 certificate" if len(entries) == 1 else f"{len(entries)} certificates"
+    said = replace(problem, message=f"{problem.message}; the earlier list ({certificates}) stays in force")
+    warning = expiry.warning(usable.entries, now)
+    return Authorities(
+        judged,
+        said,
+        content=earlier.content,
+        entries=usable.entries,
+        pinned=usable.pinned,
+        expiring_next=expiry.ends_next(usable.entries),
+        trust=TrustList(file=ca_file_name(earlier.content), is_global=earlier.is_global),
+        warnings=(warning,) if warning else (),
+        wake=expiry.next_change(usable.entries, now),
+        gateways=earlier.gateways,
     )
 
 
 def _wrong_type(name: str, ca_list: CAList) -> Finding | None:
     if ca_list.spec.type == "System" and name != SYSTEM_LIST:
         return Reason.INVALID, f"type System is only for the list named {SYSTEM_LIST}: use Custom"
+    return None
+
+
+def _problem(usable: Usable) -> Verdict | None:
+    """Why nothing of a text can be taken."""
+    if not usable.entries:
+        text = "no certificate in it can be used: see status.rejected"
+        return false(Type.READY, (Reason.EMPTY, text if usable.rejected else "it holds no certificate, PEM"))
+    if len(usable.content) > MAX_CONTENT:
+        text = f"its certificates are more than {MAX_CONTENT // 1024} KiB, PEM: make several lists of it"
+        return false(Type.READY, (Reason.TOO_LARGE, text))
     return None
 
 
@@ -126,70 +215,6 @@ def _reference(ca_list: CAList, world: World):  # noqa: ANN202 - a private tripl
     if source is not None and source.secret_key_ref is not None:
         return "Secret", source.secret_key_ref, world.secrets
     return "ConfigMap", source.config_map_key_ref if source else None, world.config_maps
-
-
-@lru_cache(maxsize=512)
-def _read(source: bytes, today: datetime) -> _Read:
-    """What of `source` counts on the day of `today`; per day, so that expiry is noticed and parsing is not repeated."""
-    kept: dict[str, x509.Certificate] = {}
-    rejected: list[RejectedCertificate] = []
-    pinned = 0
-    for number, match in enumerate(_BLOCK.finditer(source), start=1):
-        if match[1] not in _CERTIFICATES:
-            rejected.append(
-                RejectedCertificate(
-                    reason=f"block {number} is no certificate but {match[1].decode().lower()}"
-                )
-            )
-            continue
-        try:
-            certificate = _load(match[0])
-            authority, own = _is_authority(certificate), certificate.issuer == certificate.subject
-        except ValueError:
-            rejected.append(RejectedCertificate(reason=f"block {number} is not a certificate"))
-            continue
-        fingerprint = certificate.fingerprint(hashes.SHA256()).hex()
-        problem = _problem(certificate, today, authority=authority, own=own, known=fingerprint in kept)
-        if problem:
-            subject = certificate.subject.rfc4514_string()
-            rejected.append(RejectedCertificate(subject=subject, fingerprint=fingerprint, reason=problem))
-            continue
-        kept[fingerprint] = certificate
-        pinned += not authority
-    content = b"".join(kept[one].public_bytes(serialization.Encoding.PEM) for one in sorted(kept))
-    first = min(kept.values(), key=lambda one: one.not_valid_after_utc, default=None)
-    expiring = (
-        ExpiringCertificate(subject=first.subject.rfc4514_string(), not_after=first.not_valid_after_utc)
-        if first
-        else None
-    )
-    return _Read(content, len(kept), pinned, tuple(rejected[:_MAX_REJECTED]), expiring)
-
-
-def _load(pem: bytes) -> x509.Certificate:
-    with warnings.catch_warnings():
-        # Some of Mozilla's roots have a serial number of 0.
-        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-        return x509.load_pem_x509_certificate(pem)
-
-
-def _problem(
-    certificate: x509.Certificate, today: datetime, *, authority: bool, own: bool, known: bool
-) -> str | None:
-    if known:
-        return "duplicate"
-    if certificate.not_valid_after_utc < today:
-        return "expired"
-    if not authority and not own:
-        return "not a CA: an end-entity certificate counts only if it is self-signed"
-    return None
-
-
-def _is_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return certificate.version == x509.Version.v1 and certificate.issuer == certificate.subject
 
 
 def ca_files(lists: Mapping[str, Authorities], names: frozenset[str]) -> dict[str, bytes]:

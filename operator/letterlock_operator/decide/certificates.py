@@ -147,7 +147,7 @@ def _judge(
     }
     judged = Judged(accepted(None), _readiness(slots), level, slots)
     exported = exporting.judge(certificate, judged.chains, world)
-    mine = {key: one for key, one in lists.items() if _serves(world, key, gateway)}
+    mine = {key: one for key, one in lists.items() if one.serves(gateway)}
     warnings = [*_warnings(judged, world, name, gateway, mine)]
     if exported.warning is not None:
         warnings.append(exported.warning)
@@ -177,11 +177,6 @@ def _fill(
 
 def _secret_name(certificate: str, member: str) -> str:
     return f"letterlock-cert-{certificate}" + (f"-{member}" if member else "")
-
-
-def _serves(world: World, ca_list: str, gateway: str) -> bool:
-    reference = world.ca_lists[ca_list].spec.gateway_ref
-    return reference is None or reference.name == gateway
 
 
 def _gateway_missing(spec: CertificateSpec, _: Level, world: World) -> Finding | None:

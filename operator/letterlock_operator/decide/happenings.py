@@ -31,15 +31,19 @@ _PASSING: Final = frozenset(
 )
 
 
+def _is_news(kind: str, was: Condition, now: Condition) -> bool:
+    # A CA list's ExpiringSoon says something else whenever a CA comes a step nearer to its end (A5).
+    step = kind == "CAList" and now.type == Type.EXPIRING_SOON and was.message != now.message
+    return step or (was.status, was.reason) != (now.status, now.reason)
+
+
 def events(kind: str, name: str, before: Iterable[Condition], after: Iterable[Condition]) -> list[Event]:
     """What to tell of a resource whose conditions went from `before` to `after`."""
     old = {one.type: one for one in before}
     found: list[Event] = []
     for one in after:
         was = old.get(one.type)
-        if one.type == Type.ISSUING or (
-            was is not None and (was.status, was.reason) == (one.status, one.reason)
-        ):
+        if one.type == Type.ISSUING or (was is not None and not _is_news(kind, was, one)):
             continue
         if one.type in _WARNINGS:
             found.append(Event(kind, name, "Warning", one.reason, one.message))

@@ -10,7 +10,6 @@ from letterlock_api.base import parse_duration
 from letterlock_api.conditions import Reason
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.snapshot import (
-    SNAPSHOT_FILE,
     Destination,
     RetrySchedule,
     ServedCertificate,
@@ -19,11 +18,17 @@ from letterlock_api.snapshot import (
     SnapshotDirectory,
     SnapshotListener,
     content_hash,
-    decode,
     is_private,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import authorities, certificates, destinations, directories, listeners
+from letterlock_operator.decide import (
+    authorities,
+    certificates,
+    destinations,
+    directories,
+    in_place,
+    listeners,
+)
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding
 from letterlock_operator.plan import Mount
@@ -54,26 +59,15 @@ class Outcome:
         return None if pem is None else x509.load_pem_x509_certificate(pem).not_valid_after_utc
 
 
-def previous(world: World, gateway: str) -> Snapshot | None:
-    """The snapshot in place; None: there is none that can be read."""
-    found = world.config_maps.get(names.snapshot_config_map(gateway))
-    if not isinstance(found, Keep) or not found.ours or SNAPSHOT_FILE not in found.data:
-        return None
-    try:
-        return decode(found.data[SNAPSHOT_FILE])
-    except ValueError:
-        return None
-
-
 def build(
     world: World,
     gateway: MailGateway,
     lists: Mapping[str, Authorities],
     judged: Mapping[str, certificates.Judged],
+    before: Snapshot | None,
     now: datetime,
 ) -> Outcome:
-    """The outcome for `gateway`."""
-    before = previous(world, gateway.name)
+    """The outcome for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`."""
     old = {one.name: one for one in before.listeners} if before else {}
     mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
     demo = None
@@ -87,11 +81,7 @@ def build(
     controls, entries = destinations.judge_all(world, gateway.name, lists)
     entries = _with_invalid(world, before, entries)
     delivery, finding = _delivery(gateway, judged, before)
-    trust = {
-        name: one.trust
-        for name, one in sorted(lists.items())
-        if one.trust is not None and _serves(world, name, gateway)
-    }
+    trust = {name: one.trust for name, one in sorted(lists.items()) if one.trust is not None}
     base = Snapshot(
         gateway=gateway.name,
         namespace=world.namespace,
@@ -160,11 +150,6 @@ def _name_taken(world: World, gateway: str) -> Finding | None:
         Reason.NAME_TAKEN,
         f"{taken[0]} exists and is not ours: rename the MailGateway, or remove that object",
     )
-
-
-def _serves(world: World, name: str, gateway: MailGateway) -> bool:
-    reference = world.ca_lists[name].spec.gateway_ref
-    return reference is None or reference.name == gateway.name
 
 
 def _invalid_listeners(world: World, old: Mapping[str, SnapshotListener]) -> list[SnapshotListener]:
@@ -269,7 +254,9 @@ def _digests(
     found |= {
         f"CAList/{name}": content_hash(one.model_dump_json().encode()) for name, one in base.trust.items()
     }
-    found |= {f"CAList/{name}": "off" for name, one in lists.items() if one.trust is None and one.ready.holds}
+    found |= {
+        f"CAList/{name}": in_place.OFF for name, one in lists.items() if one.trust is None and one.ready.holds
+    }
     found |= {
         f"Certificate/{name}": content_hash("\n".join(sorted(one.files())).encode())
         for name, one in judged.items()

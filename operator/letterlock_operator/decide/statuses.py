@@ -191,13 +191,14 @@ def ca_list(
     resource: CAList, judged: authorities.Authorities, programmed_: Verdict, now: datetime
 ) -> CAListStatus:
     """Status of a CAList."""
+    verdicts = [judged.accepted, judged.ready, programmed_, *judged.warnings]
     return CAListStatus(
         observed_generation=resource.metadata.generation,
         count=judged.count,
         pinned=judged.pinned,
         rejected=list(judged.rejected),
         expiring_next=judged.expiring_next,
-        conditions=stamped([judged.accepted, judged.ready, programmed_], resource.metadata.generation, now),
+        conditions=stamped(verdicts, resource.metadata.generation, now),
     )
 
 

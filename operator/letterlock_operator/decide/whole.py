@@ -1,18 +1,21 @@
 """The one decision: what shall be, out of what is. Called by the operator and by `letterlock up`."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 
-from letterlock_api.calist import SYSTEM_LIST
 from letterlock_api.conditions import Condition, Reason, Type, condition
 from letterlock_api.kinds import KINDS
 from letterlock_api.mailgateway import MailGateway
+from letterlock_api.snapshot import Snapshot
 from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
     certificates,
     destinations,
+    exports,
     happenings,
+    in_place,
     listeners,
     snapshots,
     statuses,
@@ -27,25 +30,36 @@ type Statuses = dict[tuple[str, str], AnyStatus]
 
 def decide(world: World, now: datetime) -> Plan:
     """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
-    lists = authorities.judge_all(world, now)
+    before = in_place.all_previous(world)
+    whole = in_place.with_system_list(world, before)
+    lists = authorities.judge_all(whole, before, now)
+    exported = exports.Exports(world)
+    for name, one in sorted(world.ca_lists.items()):
+        finding = exported.add(one, lists[name].entries) if lists[name].entries else None
+        if finding is not None and lists[name].accepted.holds:
+            lists[name] = replace(lists[name], accepted=accepted(finding))
     judged = certificates.judge_all(world, lists, now)
     outcomes = {
-        name: _outcome(world, gateway, lists, judged, now) for name, gateway in sorted(world.gateways.items())
+        name: _outcome(whole, gateway, lists, judged, before.get(name), now)
+        for name, gateway in sorted(world.gateways.items())
     }
     kept = [*judged.values(), *(one.demo for one in outcomes.values() if one.demo is not None)]
     issues = [order for one in kept for order in one.issues]
     issues += [order for one in kept for order in one.exports]
     found = _statuses(world, lists, judged, outcomes, now)
+    wakes = [moment for one in kept for moment in one.wakes(now)]
+    wakes += [one.wake for one in lists.values() if one.wake is not None]
     return Plan(
         mounts={name: one.mount for name, one in outcomes.items() if one.mount is not None},
         issues=tuple(issues),
         retired=tuple(order for one in kept for order in one.retired),
         requests=tuple(order for one in kept for order in one.asks),
         internal=tuple(order for name in outcomes if (order := _internal(world, name)) is not None),
-        ensures=_ensures(world),
+        ensures=_ensures(world, whole),
+        texts=(*exported.files.values(), *exported.emptied()),
         statuses=found,
         events=tuple(_events(world, found)),
-        wake=min((moment for one in kept for moment in one.wakes(now)), default=None),
+        wake=min(wakes, default=None),
     )
 
 
@@ -54,6 +68,7 @@ def _outcome(
     gateway: MailGateway,
     lists: Mapping[str, authorities.Authorities],
     judged: Mapping[str, certificates.Judged],
+    before: Snapshot | None,
     now: datetime,
 ) -> Outcome:
     mine = {
@@ -61,12 +76,8 @@ def _outcome(
         for name, one in judged.items()
         if world.certificates[name].spec.gateway_ref.name == gateway.name
     }
-    serving = {
-        name: one
-        for name, one in lists.items()
-        if (reference := world.ca_lists[name].spec.gateway_ref) is None or reference.name == gateway.name
-    }
-    return snapshots.build(world, gateway, serving, mine, now)
+    serving = {name: one for name, one in lists.items() if one.serves(gateway.name)}
+    return snapshots.build(world, gateway, serving, mine, before, now)
 
 
 def _internal(world: World, gateway: str) -> IssueInternal | None:
@@ -75,12 +86,13 @@ def _internal(world: World, gateway: str) -> IssueInternal | None:
     return IssueInternal(gateway, secret) if secret not in world.secrets else None
 
 
-def _ensures(world: World) -> tuple[Ensure, ...]:
-    if not world.gateways or SYSTEM_LIST in world.ca_lists:
-        return ()
-    if any(one.kind == "CAList" and one.name == SYSTEM_LIST for one in world.invalid):
-        return ()
-    return (Ensure("CAList", SYSTEM_LIST, {"type": "System"}),)
+def _ensures(world: World, whole: World) -> tuple[Ensure, ...]:
+    """What `whole` has and `world` has not: the system list, as it was before somebody deleted it."""
+    missing = sorted(whole.ca_lists.keys() - world.ca_lists.keys())
+    return tuple(
+        Ensure("CAList", name, whole.ca_lists[name].spec.model_dump(by_alias=True, exclude_unset=True))
+        for name in missing
+    )
 
 
 def _statuses(

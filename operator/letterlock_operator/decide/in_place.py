@@ -1,0 +1,87 @@
+"""What stands now: the snapshot that members have mounted, and what it says of resources that are gone or bad.
+
+The last good state keeps running; this is where decisions find it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from letterlock_api.calist import SYSTEM_LIST, CAList
+from letterlock_api.snapshot import SNAPSHOT_FILE, Snapshot, decode
+from letterlock_operator import names
+from letterlock_operator.world import Keep, World
+
+OFF = "off"
+"""Digest of a CA list that is switched off."""
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A CA list as members have it."""
+
+    content: bytes
+    """PEM."""
+    is_global: bool
+    gateways: frozenset[str]
+    """Those that have it."""
+
+
+def previous(world: World, gateway: str) -> Snapshot | None:
+    """The snapshot in place; None: there is none that can be read."""
+    found = world.config_maps.get(names.snapshot_config_map(gateway))
+    if not isinstance(found, Keep) or not found.ours or SNAPSHOT_FILE not in found.data:
+        return None
+    try:
+        return decode(found.data[SNAPSHOT_FILE])
+    except ValueError:
+        return None
+
+
+def all_previous(world: World) -> dict[str, Snapshot]:
+    """The snapshots in place, by gateway; read once per decision, for large ones take long."""
+    found = {name: previous(world, name) for name in sorted(world.gateways)}
+    return {name: one for name, one in found.items() if one is not None}
+
+
+def earlier_list(world: World, snapshots: Mapping[str, Snapshot], name: str) -> Earlier | None:
+    """CA list `name` as it is in place; None: no gateway has it (it was off, or new)."""
+    having: dict[str, bytes] = {}
+    is_global = True
+    for gateway, snapshot in snapshots.items():
+        trusted = snapshot.trust.get(name)
+        content = _ca_file(world, gateway, trusted.file) if trusted is not None else None
+        if trusted is not None and content is not None:
+            having[gateway] = content
+            is_global = trusted.is_global
+    if not having:
+        return None
+    return Earlier(having[min(having)], is_global, frozenset(having))
+
+
+def with_system_list(world: World, snapshots: Mapping[str, Snapshot]) -> World:
+    """`world` with the system list in it, as it was, where somebody has deleted it or it was never made (A1)."""
+    if not world.gateways or SYSTEM_LIST in world.ca_lists:
+        return world
+    if any(one.kind == "CAList" and one.name == SYSTEM_LIST for one in world.invalid):
+        return world
+    body = {"metadata": {"name": SYSTEM_LIST}, "spec": _system_spec(snapshots)}
+    return replace(world, ca_lists={**world.ca_lists, SYSTEM_LIST: CAList.model_validate(body)})
+
+
+def _system_spec(snapshots: Mapping[str, Snapshot]) -> dict[str, Any]:
+    """What can be told of the system list's earlier specification: whether it was on, and where it counted."""
+    spec: dict[str, Any] = {"type": "System"}
+    trusted = [one.trust[SYSTEM_LIST] for one in snapshots.values() if SYSTEM_LIST in one.trust]
+    if trusted:
+        return spec if trusted[0].is_global else {**spec, "scope": "Referenced"}
+    off = any(one.digests.get(f"CAList/{SYSTEM_LIST}") == OFF for one in snapshots.values())
+    return {**spec, "enabled": False} if off else spec
+
+
+def _ca_file(world: World, gateway: str, file: str) -> bytes | None:
+    for number in range(names.CA_SHARDS):
+        shard = world.config_maps.get(names.ca_shard(gateway, number))
+        if isinstance(shard, Keep) and shard.ours and file in shard.data:
+            return shard.data[file]
+    return None
