@@ -95,6 +95,7 @@ class Reason(StrEnum):
     NOT_TRUSTED = "NotTrusted"
     NAME_MISMATCH = "NameMismatch"
     UNREACHABLE = "Unreachable"
+    SIGN_IN_REFUSED = "SignInRefused"
     NO_TRAFFIC = "NoTraffic"
     # CAList
     DISABLED = "Disabled"

@@ -1,10 +1,10 @@
 """The snapshot: all that a member needs to run, decided as a whole and taken as a whole (operator → gateway).
 
 Mounted as one directory: `snapshot.json`, and beside it the files it names, each name carrying the hash of
-its content: `tls-<hash>.pem` (private key, certificate, intermediates in sending order) and `ca-<hash>.pem`
-(CA certificates). A member takes a snapshot only when all its files are there and their contents have the
-hashes that their names say. Everything in here is resolved: policies merged, inheritance applied, defaults
-filled in, names normalised (lower case, A-labels).
+its content: `tls-<hash>.pem` (private key, certificate, intermediates in sending order), `ca-<hash>.pem`
+(CA certificates) and `auth-<hash>.json` (credentials for a next hop). A member takes a snapshot only when all its
+files are there and their contents have the hashes that their names say. Everything in here is resolved: policies
+merged, inheritance applied, defaults filled in, names normalised (lower case, A-labels).
 """
 
 import hashlib
@@ -169,6 +169,7 @@ class NextHop(Lenient):
     priority: int = 0
     implicit_tls: bool = False
     auth_file: FileName | None = None
+    """Credentials to sign in with; only over verified TLS."""
 
 
 class Destination(Lenient):

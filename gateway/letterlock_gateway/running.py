@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Final, Self
 
 from letterlock_api import queries
+from letterlock_api.credentials import Credentials
 from letterlock_api.credentials import decode as decode_credentials
 from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.snapshot import (
@@ -57,6 +58,8 @@ class RunningSet:
     """Key and chain (PEM) to present as a client; None: none."""
     directories: Mapping[str, Settings]
     """By name."""
+    credentials: Mapping[str, Credentials]
+    """For next hops that want a sign-in, by file name."""
     _destinations: Mapping[str, Destination]
     _files: Mapping[str, bytes]
 
@@ -72,6 +75,7 @@ class RunningSet:
             listeners={one.name: builder.listener(one) for one in mounted.snapshot.listeners},
             client_certificate=builder.client_certificate(),
             directories={one.name: builder.directory(one) for one in mounted.snapshot.directories},
+            credentials=builder.credentials(),
             _destinations={
                 domain: destination
                 for destination in mounted.snapshot.destinations
@@ -135,6 +139,16 @@ class _Builder:
             return None if certificate is None else self._pair(certificate)
         except ValueError as error:
             raise self._refused(f"outgoing mail: {error}") from error
+
+    def credentials(self) -> dict[str, Credentials]:
+        found: dict[str, Credentials] = {}
+        for destination in self._mounted.snapshot.destinations:
+            for file in {route.auth_file for route in destination.routes if route.auth_file}:
+                try:
+                    found[file] = decode_credentials(self._file(file))
+                except ValueError as error:
+                    raise self._refused(f"destination {destination.resource}: {error}") from error
+        return found
 
     def try_destinations(self, certificate: bytes | None) -> None:
         """Build (and drop) a context for each kind of client connection, so that none fails later."""

@@ -169,7 +169,7 @@ class Mount:
 
     snapshot: Snapshot
     tls_files: Mapping[str, bytes]
-    """Private keys with their chains: Secrets."""
+    """Private keys with their chains, and credentials for next hops: Secrets."""
     ca_files: Mapping[str, bytes]
     """CA certificates: ConfigMaps."""
 

@@ -15,7 +15,7 @@ from letterlock_gateway.deliver import bounces, envelopes, nexthops, replies, re
 from letterlock_gateway.deliver.envelopes import Envelope, Refused
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.lanes import MAX_RECIPIENTS, Lane, Lanes
-from letterlock_gateway.deliver.nexthops import Undeliverable
+from letterlock_gateway.deliver.nexthops import Ourselves, Undeliverable
 from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.rates import Rates
 from letterlock_gateway.deliver.replies import MalformedReply, ReplyParser
@@ -99,7 +99,7 @@ def mx(*records: tuple[int, str], own: str = "us.example") -> list[str]:
     def backwards(names: list[str]) -> None:
         names.reverse()
 
-    return [host.name for host in nexthops.by_mx("d.example", records, own, backwards)]
+    return [host.name for host in nexthops.by_mx("d.example", records, own.__eq__, backwards)]
 
 
 def test_mx_hosts_come_by_preference_and_equals_shuffled() -> None:
@@ -114,6 +114,35 @@ def test_where_we_are_an_mx_only_better_ones_count() -> None:
     assert mx((10, "a."), (20, "US.example."), (20, "b."), (30, "c.")) == ["a"]
     with pytest.raises(Undeliverable, match="come back"):
         mx((10, "us.example."), (20, "a."))
+    with pytest.raises(Undeliverable, match="come back"):
+        mx(own="d.example")
+
+
+@pytest.mark.parametrize(
+    ("template", "name", "ours"),
+    [
+        ("MX.us.example", "mx.us.example", True),
+        ("mx.us.example", "mxxus.example", False),
+        ("mx{ordinal}.us.example", "mx7.us.example", True),
+        ("mx{ordinal}.us.example", "mx.us.example", False),
+        ("{member}.us.example", "default-3.us.example", True),
+        ("{member}.us.example", "other-3.us.example", False),
+    ],
+)
+def test_every_members_name_is_ours(template: str, name: str, *, ours: bool) -> None:
+    assert Ourselves(template, "default-0").has_name(name) is ours
+
+
+def test_addresses_are_ours_where_a_listener_takes_mail_from_everybody() -> None:
+    assert not Ourselves("mx.example", "default-0").listens_on("192.0.2.1")
+    assert Ourselves("mx.example", "default-0", ("",)).listens_on("192.0.2.1")
+    only = Ourselves("mx.example", "default-0", ("2001:DB8:0::1",))
+    assert only.listens_on("2001:db8::1")
+    assert not only.listens_on("192.0.2.1")
+
+
+def test_a_domain_cannot_keep_us_with_any_number_of_hosts() -> None:
+    assert len(mx(*((n, f"h{n}.") for n in range(1000)))) == nexthops.MAX_HOSTS
 
 
 def test_a_null_mx_is_final() -> None:

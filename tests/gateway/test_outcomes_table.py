@@ -13,11 +13,16 @@ CLEAR = {Decision.CLEAR, Decision.CLEAR_ANEW}
 AFTER_220 = {
     Event.LOST_AFTER_220,
     Event.HANDSHAKE_FAILED,
+    Event.PARAMETERS_REFUSED,
     Event.ENCRYPTED,
     Event.NOT_TRUSTED,
+    Event.SELF_SIGNED,
+    Event.ISSUER_MISSING,
     Event.NAME_MISMATCH,
     Event.EXPIRED,
+    Event.NOT_YET_VALID,
     Event.VERIFIED,
+    Event.LOST_ENCRYPTED,
 }
 BEFORE_220 = {
     Event.EHLO_REFUSED,
@@ -26,7 +31,20 @@ BEFORE_220 = {
     Event.STARTTLS_REFUSED,
     Event.LOST_BEFORE_220,
 }
-UNVERIFIED = {Event.NOT_TRUSTED, Event.NAME_MISMATCH, Event.EXPIRED}
+UNVERIFIED = {
+    Event.NOT_TRUSTED,
+    Event.SELF_SIGNED,
+    Event.ISSUER_MISSING,
+    Event.NAME_MISMATCH,
+    Event.EXPIRED,
+    Event.NOT_YET_VALID,
+}
+IN_A_TRANSACTION = {
+    Event.DEFERRED: Decision.WAIT,
+    Event.REFUSED: Decision.BOUNCE,
+    Event.LOST_IN_TRANSACTION: Decision.NEXT_HOST,
+    Event.LOST_AT_THE_END: Decision.WAIT,
+}
 CELLS: list[tuple[ResolvedTLSMode, Event]] = [(mode, event) for mode in MODES for event in Event]
 
 
@@ -36,7 +54,9 @@ def ids(cells: list[tuple[ResolvedTLSMode, Event]]) -> list[str]:
 
 def expected(mode: ResolvedTLSMode, event: Event) -> Decision:
     """The feature list in words, written a second time and in another way."""
-    if event in outcomes_table.BEFORE_TLS_IS_ASKED_FOR:
+    if event in IN_A_TRANSACTION:
+        return IN_A_TRANSACTION[event]
+    if event in outcomes_table.NOT_ABOUT_TLS:
         return Decision.NEXT_HOST
     if event is Event.STARTTLS_OFFERED:
         return Decision.CLEAR if mode == "No" else Decision.START_TLS
@@ -44,7 +64,12 @@ def expected(mode: ResolvedTLSMode, event: Event) -> Decision:
         if mode.startswith("Required"):
             return Decision.NEXT_HOST
         return Decision.CLEAR_ANEW if event is Event.LOST_BEFORE_220 else Decision.CLEAR
-    if event in {Event.LOST_AFTER_220, Event.HANDSHAKE_FAILED}:
+    if event in {
+        Event.LOST_AFTER_220,
+        Event.HANDSHAKE_FAILED,
+        Event.PARAMETERS_REFUSED,
+        Event.LOST_ENCRYPTED,
+    }:
         return Decision.NEXT_HOST
     if event is Event.ENCRYPTED:
         return Decision.CHECK if "Verify" in mode else Decision.ENCRYPTED
@@ -81,5 +106,16 @@ def test_every_event_that_can_give_a_host_up_has_a_word_and_a_temporary_status()
         if decision is Decision.NEXT_HOST:
             assert outcomes_table.word(event)
             assert outcomes_table.status(event).startswith("4.")
-            tls = event not in outcomes_table.BEFORE_TLS_IS_ASKED_FOR
+            tls = event not in outcomes_table.NOT_ABOUT_TLS
             assert (outcomes_table.status(event) in {"4.7.4", "4.7.5"}) == tls
+
+
+def test_no_failure_of_tls_says_that_it_is_none() -> None:
+    for (_, event), decision in TABLE.items():
+        if event in BEFORE_220 | AFTER_220 and decision is Decision.NEXT_HOST:
+            assert event not in outcomes_table.NOT_ABOUT_TLS
+
+
+def test_exactly_the_modes_that_say_so_insist_on_verification() -> None:
+    insisting = {mode for mode in MODES if outcomes_table.insists_on_verification(mode)}
+    assert insisting == {"RequiredVerify", "RequiredVerifyHostedDomains"}

@@ -41,6 +41,8 @@ class Delivering:
         default_factory=lambda: SnapshotDelivery(retry=RetrySchedule(initial=3600, max=3600))
     )
     files: Files = field(default_factory=Files)
+    sent: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
+    """Recipient domains of what was sent, by message."""
 
     def apply(self, *destinations: Destination) -> None:
         """Deliver by these destinations, and by the fields of this object."""
@@ -69,11 +71,18 @@ class Delivering:
     ) -> int:
         """Store a message; gives its number."""
         recipients = tuple(NewRecipient(one, notify=notify) for one in to or ("b@mailbox.example",))
-        return await self.spool.store(NewMessage(sender, recipients, body, icid=1, **fields))
+        mid = await self.spool.store(NewMessage(sender, recipients, body, icid=1, **fields))
+        self.sent[mid] = [one.address.rpartition("@")[2].lower() for one in recipients]
+        return mid
 
     def state(self, resource: str = "") -> DestinationState | None:
         """What is reported of a resource."""
         return next((one for one in self.outcomes.states() if one.resource == resource), None)
+
+    def deferred(self) -> set[str]:
+        """Domains of the recipients whose deferral is in the log."""
+        mids = {line["mid"] for line in self.lines if line["message"].startswith("Delayed: ")}
+        return {domain for mid in mids for domain in self.sent.get(mid, ())}
 
     def logged(self, words: str) -> bool:
         """Whether `words` stand in a line of the log."""

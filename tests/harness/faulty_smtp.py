@@ -5,10 +5,12 @@ loopback, in the test's own event loop.
 """
 
 import asyncio
+import base64
 import contextlib
 import os
 import ssl
 import tempfile
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,10 +21,13 @@ Fault = Literal[
     "",
     "greeting 421",
     "greeting 554",
+    "greeting garbage",
     "closes at once",
     "no greeting",
     "EHLO unknown",
     "EHLO unanswered",
+    "EHLO 421",
+    "EHLO closes",
     "STARTTLS not offered",
     "STARTTLS 454",
     "STARTTLS 501",
@@ -30,7 +35,11 @@ Fault = Literal[
     "closes on STARTTLS",
     "STARTTLS unanswered",
     "closes after 220",
+    "half a 220",
     "silent after 220",
+    "closes in the handshake",
+    "old protocol only",
+    "weak cipher only",
     "clear text after 220",
     "injects after 220",
     "closes after handshake",
@@ -40,10 +49,17 @@ Fault = Literal[
     "RCPT 550 for bad",
     "RCPT 451 for bad",
     "RCPT 550",
+    "RCPT 451",
     "DATA 554",
+    "DATA 451",
     "message 451",
     "message 554",
     "closes on MAIL",
+    "closes on RCPT",
+    "closes on DATA",
+    "MAIL 421",
+    "250 before the text",
+    "250 in the text",
     "closes before the end of data",
     "closes after the end of data",
 ]
@@ -107,6 +123,11 @@ class FaultySMTP:
         self.delivered: list[Delivered] = []
         self.quit_after: int | None = None
         """Answer 421 to MAIL after so many messages on a connection."""
+        self.logins: dict[str, str] = {}
+        """Who may sign in, by password; with any, mail is taken only after AUTH."""
+        self.mechanisms = ("PLAIN", "LOGIN")
+        self.initial_response = True
+        """Whether AUTH PLAIN is taken with the response in the same line."""
         self.pause = 0.0
         """Seconds before the reply to a message."""
         self.most_open = 0
@@ -130,6 +151,11 @@ class FaultySMTP:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def stop_listening(self) -> None:
+        """Nobody can connect any more."""
+        assert self._server is not None
+        self._server.close()
 
     def hang_up(self) -> None:
         """Close all connections."""
@@ -165,6 +191,14 @@ class FaultySMTP:
         def asked(_: ssl.SSLObject, name: str | None, __: ssl.SSLContext) -> None:
             session.sni = name
 
+        if self.fault == "old protocol only":
+            context.set_ciphers("DEFAULT:@SECLEVEL=0")
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", DeprecationWarning)  # old on purpose
+                context.minimum_version = context.maximum_version = ssl.TLSVersion.TLSv1_1
+        if self.fault == "weak cipher only":
+            context.maximum_version = ssl.TLSVersion.TLSv1_2
+            context.set_ciphers("ECDHE-ECDSA-AES128-SHA256")
         context.sni_callback = asked  # pyright: ignore[reportAttributeAccessIssue]
         return context
 
@@ -216,6 +250,7 @@ class _Conversation:
         self._mail = ""
         self._recipients: list[str] = []
         self._messages = 0
+        self._signed_in = False
 
     async def run(self) -> None:
         fault = self._server.fault
@@ -225,7 +260,11 @@ class _Conversation:
             return
         if fault == "no greeting":
             await self._swallow()
-        greetings: Mapping[str, str] = {"greeting 421": "421 4.3.2 later", "greeting 554": "554 5.7.1 no"}
+        greetings: Mapping[str, str] = {
+            "greeting 421": "421 4.3.2 later",
+            "greeting 554": "554 5.7.1 no",
+            "greeting garbage": "HTTP/1.1 400 Bad Request",
+        }
         await self._say(greetings.get(fault, "220 faulty.example ESMTP"))
         while True:
             line = await self._line()
@@ -237,6 +276,8 @@ class _Conversation:
                 return
             elif verb == "DATA":
                 await self._data()
+            elif verb == "AUTH":
+                await self._say(await self._auth(line))
             else:
                 await self._say(await self._answer(verb, line))
 
@@ -245,6 +286,10 @@ class _Conversation:
         if verb == "EHLO":
             if fault == "EHLO unanswered":
                 await self._swallow()
+            if fault == "EHLO closes" and not tls:
+                raise _Closed
+            if fault == "EHLO 421" and not tls:
+                return "421 4.3.2 not now"
             if fault == "EHLO unknown" and not tls:
                 return "502 5.5.1 what"
             if fault == "EHLO refused after handshake" and tls:
@@ -252,6 +297,8 @@ class _Conversation:
             if fault == "closes after handshake" and tls:
                 raise _Closed
             extra = ("STARTTLS",) if self._server.offers_tls and not tls else ()
+            if self._server.logins and tls:
+                extra = (*extra, f"AUTH {' '.join(self._server.mechanisms)}")
             lines = ["faulty.example", *self._server.keywords, *extra]
             return "\r\n".join([*(f"250-{one}" for one in lines[:-1]), f"250 {lines[-1]}"])
         if verb == "MAIL":
@@ -262,10 +309,30 @@ class _Conversation:
             self._mail, self._recipients = "", []
         return "250 2.0.0 ok"
 
+    async def _auth(self, line: str) -> str:
+        parts = line.split(" ")
+        if parts[1] == "PLAIN":
+            said = parts[2] if len(parts) > 2 and self._server.initial_response else await self._challenge("")
+            _, name, password = base64.b64decode(said).decode().split("\0")
+        else:
+            name = base64.b64decode(await self._challenge("VXNlcm5hbWU6")).decode()
+            said = await self._challenge("UGFzc3dvcmQ6")
+            password = base64.b64decode(said).decode()
+        self._signed_in = self._server.logins.get(name) == password
+        return "235 2.7.0 welcome" if self._signed_in else f"535 5.7.8 no: {said} is {password}"
+
+    async def _challenge(self, text: str) -> str:
+        await self._say(f"334 {text}")
+        return await self._line()
+
     def _take_mail(self, line: str) -> str:
         fault = self._server.fault
         if fault == "closes on MAIL":
             raise _Closed
+        if fault == "MAIL 421":
+            return "421 4.3.2 later"
+        if self._server.logins and not self._signed_in:
+            return "530 5.7.0 sign in first"
         if self._server.quit_after is not None and self._messages >= self._server.quit_after:
             return "421 4.7.0 enough"
         if fault == "MAIL 451":
@@ -279,9 +346,11 @@ class _Conversation:
         fault = self._server.fault
         if not self._mail:
             return "503 5.5.1 MAIL first"
+        if fault == "closes on RCPT":
+            raise _Closed
         if fault == "RCPT 550" or (fault == "RCPT 550 for bad" and "<bad" in line):
             return "550 5.1.1 unknown"
-        if fault == "RCPT 451 for bad" and "<bad" in line:
+        if fault == "RCPT 451" or (fault == "RCPT 451 for bad" and "<bad" in line):
             return "451 4.2.1 busy"
         self._recipients.append(line)
         return "250 2.1.5 ok"
@@ -291,7 +360,16 @@ class _Conversation:
         if fault == "DATA 554" or not self._recipients:
             await self._say("554 5.5.1 no valid recipients")
             return
-        await self._say("354 go on")
+        if fault == "DATA 451":
+            await self._say("451 4.3.0 later")
+            return
+        if fault == "closes on DATA":
+            raise _Closed
+        await self._say("354 go on\r\n250 2.0.0 taken" if fault == "250 before the text" else "354 go on")
+        if fault == "250 in the text":
+            await self._line()
+            await self._say("250 2.0.0 taken")
+            await self._swallow()
         if fault == "closes before the end of data":
             await self._line()
             raise _Closed
@@ -326,6 +404,10 @@ class _Conversation:
             raise _Closed
         if fault == "STARTTLS unanswered":
             await self._swallow()
+        if fault == "half a 220":
+            self._writer.write(b"220 go")
+            await self._writer.drain()
+            raise _Closed
         injected = "\r\n250 2.0.0 injected" if fault == "injects after 220" else ""
         self._session.asked_220 = True
         await self._say("220 2.0.0 go ahead" + injected)
@@ -333,6 +415,9 @@ class _Conversation:
             raise _Closed
         if fault == "silent after 220":
             await self._swallow()
+        if fault == "closes in the handshake":
+            await self._reader.read(100)
+            raise _Closed
         if fault == "clear text after 220":
             self._writer.write(b"250 2.0.0 this is no handshake\r\n" * 3)
             await self._swallow()

@@ -4,6 +4,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Final
 
 from letterlock_api import authorities
 from letterlock_api.conditions import Reason
@@ -13,7 +14,10 @@ from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.references import Reference
 from letterlock_gateway.tls import names, verify
 from letterlock_gateway.tls.trust import TrustStore
+from letterlock_gateway.tls.verify import Verdict
 
+# Of a chain, as `tls.verify` does.
+_MAX_PRESENTED: Final = 16
 Look = Callable[[], Awaitable[Sequence[str]]]
 
 
@@ -46,14 +50,14 @@ async def check(
 ) -> Checked:
     """Judge the certificate of `session` at `now` (Unix seconds)."""
     chain = session.get_unverified_chain()
-    verdict = verify.verify_chain(chain, trust, datetime.fromtimestamp(now, UTC))
-    if not verdict.trusted:
-        event = Event.EXPIRED if verdict.reason == Reason.EXPIRED else Event.NOT_TRUSTED
-        return Checked(event, verdict.detail)
+    moment = datetime.fromtimestamp(now, UTC)
+    verdict = verify.verify_chain(chain, trust, moment)
     try:
-        presented = names.presented_names(authorities.load_der(chain[0]))
+        presented = names.presented_names(authorities.load_der(chain[0])) if chain else None
     except ValueError as error:
-        return Checked(Event.NAME_MISMATCH, f"the names in the certificate cannot be read: {error}")
+        if verdict.trusted:
+            return Checked(Event.NAME_MISMATCH, f"the names in the certificate cannot be read: {error}")
+        presented = None
     hosted = policy.tls_mode == "RequiredVerifyHostedDomains" and not policy.names and not peer.route
     wanted = references.wanted(
         policy.tls_mode,
@@ -62,6 +66,9 @@ async def check(
         route=peer.route,
         mx=await peer.mx_names() if hosted else (),
     )
+    if not verdict.trusted or presented is None:
+        shown = f"; {references.mismatch(wanted, presented)}" if presented else ""
+        return Checked(_chain_event(verdict, chain, trust, moment), f"{verdict.detail}{shown}")
     found = references.first_match(wanted, presented)
     if found is None and references.reverse_counts(policy.tls_mode, policy.names, presented):
         more = tuple(Reference(name, "Reverse") for name in await peer.reverse_names())
@@ -70,3 +77,27 @@ async def check(
     if found is None:
         return Checked(Event.NAME_MISMATCH, references.mismatch(wanted, presented))
     return Checked(Event.VERIFIED, f"name {names.normalised(found.name)} matches", found)
+
+
+def _chain_event(verdict: Verdict, chain: Sequence[bytes], trust: TrustStore, now: datetime) -> Event:
+    """Which of the table's events a chain that is not trusted is. For people: the decision is the same."""
+    try:
+        presented = [authorities.load_der(one) for one in chain[:_MAX_PRESENTED]]
+    except ValueError:
+        return Event.NOT_TRUSTED
+    if verdict.reason == Reason.EXPIRED:
+        early = any(one.not_valid_before_utc > now for one in presented)
+        late = any(one.not_valid_after_utc < now for one in presented)
+        return Event.NOT_YET_VALID if early and not late else Event.EXPIRED
+    if not presented:
+        return Event.NOT_TRUSTED
+    last = presented[0]
+    if last.issuer == last.subject:
+        return Event.SELF_SIGNED
+    known = {one.subject for one in (*presented, *trust.authorities)}
+    by_subject = {one.subject: one for one in presented}
+    for _ in presented:
+        if last.issuer not in known:
+            return Event.ISSUER_MISSING
+        last = by_subject.get(last.issuer, last)
+    return Event.NOT_TRUSTED

@@ -11,7 +11,7 @@ from typing import Final
 
 from letterlock_api.destinationcontrol import NameSource
 from letterlock_api.snapshot import ResolvedTLSMode
-from letterlock_gateway.deliver import checks, outcomes_table, replies, routing
+from letterlock_gateway.deliver import checks, outcomes_table, replies, routing, signing_in
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.lookups import Lookups
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
@@ -23,6 +23,32 @@ from letterlock_gateway.report.log import Log
 
 _READY: Final = 220
 _DONE: Final = 250
+# What OpenSSL calls it when there is no protocol version, or no cipher, that both sides would take: found by
+# ourselves, or told by the peer in an alert (RFC 8446 section 6.2). handshake_failure (40) also stands for a
+# certificate of ours that was missed, up to TLS 1.2.
+_NO_COMMON_PARAMETERS: Final = frozenset(
+    {
+        "UNSUPPORTED_PROTOCOL",
+        "NO_PROTOCOLS_AVAILABLE",
+        "NO_CIPHERS_AVAILABLE",
+        "WRONG_CIPHER_RETURNED",
+        "DH_KEY_TOO_SMALL",
+        "TLSV1_ALERT_PROTOCOL_VERSION",
+        "TLSV1_ALERT_INSUFFICIENT_SECURITY",
+        "SSLV3_ALERT_HANDSHAKE_FAILURE",
+        "TLSV1_ALERT_UNKNOWN_CA",
+        "SSLV3_ALERT_BAD_CERTIFICATE",
+        "SSLV3_ALERT_CERTIFICATE_EXPIRED",
+        "SSLV3_ALERT_CERTIFICATE_UNKNOWN",
+        "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE",
+        "TLSV13_ALERT_CERTIFICATE_REQUIRED",
+    }
+)
+
+
+def handshake_event(reason: str | None) -> Event:
+    """Which failure of a handshake `reason` (OpenSSL's word) is."""
+    return Event.PARAMETERS_REFUSED if reason in _NO_COMMON_PARAMETERS else Event.HANDSHAKE_FAILED
 
 
 class GivenUp(Exception):  # noqa: N818 - names what was done
@@ -104,9 +130,10 @@ class _Attempt:
                 connection.tls = await self._start_tls(connection)
                 await self._greeting(connection)
                 await self._hello_again(connection)
-                return connection
-            await self._greeting(connection)
-            await self._hello(connection)
+            else:
+                await self._greeting(connection)
+                await self._hello(connection)
+            await self._sign_in(connection)
         except BaseException:
             if self._wire is not None:
                 self._wire.quit()
@@ -194,7 +221,8 @@ class _Attempt:
         except Lost as lost:
             raise self._given_up(Event.LOST_AFTER_220, str(lost)) from lost
         except ssl.SSLError as error:
-            raise self._given_up(Event.HANDSHAKE_FAILED, error.reason or str(error)) from error
+            event = handshake_event(error.reason)
+            raise self._given_up(event, error.reason or str(error)) from error
         session = wire.ssl_object
         if session is None:
             raise self._given_up(Event.HANDSHAKE_FAILED, "no TLS session")
@@ -233,10 +261,27 @@ class _Attempt:
             reply = await connection.wire.command(f"EHLO {self._terms.hostname}", self._by.timeouts.hello)
         except Lost as lost:
             # With TLS 1.3 this is how a refusal of our certificate shows.
-            raise self._given_up(Event.LOST_AFTER_220, f"after the handshake: {lost}") from lost
+            raise self._given_up(Event.LOST_ENCRYPTED, str(lost)) from lost
         if reply.code != _DONE:
-            raise self._given_up(Event.SESSION_REFUSED, "after the handshake", reply)
+            raise self._given_up(Event.REFUSED_ENCRYPTED, "", reply)
         connection.offered = replies.offered(reply)
+
+    async def _sign_in(self, connection: Connection) -> None:
+        """At a route that wants it. Never over a connection that is not verified, whatever the mode."""
+        file = self._target.host.auth_file
+        if not file:
+            return
+        if not connection.tls.verified:
+            raise self._given_up(Event.SIGN_IN_NOT_OFFERED, "a password goes only over verified TLS")
+        try:
+            refused = await signing_in.sign_in(
+                connection.wire, connection.offered, self._terms.credentials[file], self._by.timeouts.hello
+            )
+        except Lost as lost:
+            raise self._given_up(Event.SIGN_IN_REFUSED, str(lost)) from lost
+        if refused is not None:
+            raise self._given_up(refused.event, refused.detail, refused.reply)
+        self._by.mail_log.info(f"DCID {self._dcid} signed in at {self._target.host.label}", dcid=self._dcid)
 
     async def _say_hello(self, connection: Connection, verb: str) -> Reply:
         try:

@@ -3,8 +3,9 @@
 from dataclasses import dataclass, replace
 from typing import Self
 
+from letterlock_api.snapshot import ResolvedTLSMode
 from letterlock_gateway.deliver import outcomes_table
-from letterlock_gateway.deliver.outcomes_table import Event
+from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 
 
@@ -30,7 +31,7 @@ class Failure:
     @property
     def is_tls(self) -> bool:
         """Whether TLS is the reason."""
-        return self.event is not None and self.event not in outcomes_table.BEFORE_TLS_IS_ASKED_FOR
+        return self.event is not None and self.event not in outcomes_table.NOT_ABOUT_TLS
 
     @classmethod
     def of_event(cls, event: Event, detail: str, *, host: str, address: str, reply: str = "") -> Self:
@@ -39,10 +40,14 @@ class Failure:
         return cls(False, outcomes_table.status(event), text, host, address, reply, event)
 
     @classmethod
-    def of_reply(cls, reply: Reply, *, host: str, address: str, over_tls: bool) -> Self:
+    def of_reply(
+        cls, reply: Reply, mode: ResolvedTLSMode, *, host: str, address: str, over_tls: bool
+    ) -> Self:
         """A refusal by the next hop."""
+        event = Event.REFUSED if reply.kind == 5 else Event.DEFERRED
+        permanent = outcomes_table.decide(mode, event) is Decision.BOUNCE
         status = reply.status if reply.kind in (4, 5) else "4.5.0"  # any other code has no place there
-        return cls(reply.kind == 5, status, str(reply), host, address, reply=str(reply), over_tls=over_tls)
+        return cls(permanent, status, str(reply), host, address, str(reply), event, over_tls)
 
     def final(self) -> Self:
         """The same when time is up: the bounce says so, and that TLS was the reason where it was."""

@@ -72,8 +72,24 @@ class Lookups:
             raise problem
         raise Undeliverable("5.4.4", f"{name} has no address")
 
-    async def system_addresses(self, host: str) -> list[str]:
-        """Addresses of a host that an administrator wrote, as the system resolves it. Raises NotNow."""
+    async def host_addresses(self, host: str) -> list[str]:
+        """Addresses of a host that an administrator wrote. Raises NotNow.
+
+        As the system resolves it (hosts file, search domains, cluster DNS); what that does not know is asked of
+        the resolvers, where such are set.
+        """
+        try:
+            return await self._system_addresses(host)
+        except NotNow:
+            if not self.resolvers:
+                raise
+        try:
+            return await self.addresses(host)
+        except Undeliverable as problem:
+            # What an administrator wrote, an administrator will mend.
+            raise NotNow(str(problem), "4.4.4") from problem
+
+    async def _system_addresses(self, host: str) -> list[str]:
         family = {"IPv4": socket.AF_INET, "IPv6": socket.AF_INET6}.get(self.family, socket.AF_UNSPEC)
         look_up = partial(socket.getaddrinfo, host, None, family=family, type=socket.SOCK_STREAM)
         try:
@@ -82,7 +98,6 @@ class Lookups:
         except TimeoutError:
             raise NotNow(f"{host} was not resolved within {_SECONDS:g} s") from None
         except (OSError, UnicodeError) as error:
-            # Also where it does not exist: what an administrator wrote, an administrator will mend.
             raise NotNow(f"{host} cannot be resolved: {error}", "4.4.4") from error
         return in_order(list(dict.fromkeys(str(entry[4][0]) for entry in found)), self.family)
 
@@ -139,6 +154,17 @@ def in_order(addresses: Sequence[str], family: AddressFamily) -> list[str]:
         return sorted(shuffled, key=lambda one: ":" not in one)
     wanted = {"IPv4": False, "IPv6": True}.get(family)
     return [one for one in shuffled if wanted is None or (":" in one) == wanted]
+
+
+def is_local(address: str) -> bool:
+    """Whether `address` is one of this machine's: then, and only then, a socket can be bound to it."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.bind((address, 0))
+    except OSError:
+        return False
+    return True
 
 
 def _nameserver(text: str) -> dns.nameserver.Nameserver:

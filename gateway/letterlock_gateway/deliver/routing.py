@@ -3,16 +3,19 @@
 `nexthops` orders, `lookups` asks; here is only which of them is asked.
 """
 
+import asyncio
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Final
 
-from letterlock_api.snapshot import Destination
 from letterlock_gateway.deliver import nexthops
-from letterlock_gateway.deliver.lookups import Lookups
-from letterlock_gateway.deliver.nexthops import NextHost, NotNow, Undeliverable
+from letterlock_gateway.deliver.lookups import Lookups, is_local
+from letterlock_gateway.deliver.nexthops import NextHost, NotNow, Ourselves, Undeliverable
+from letterlock_gateway.deliver.terms import Terms
 
 # RFC 5321 section 5.1 asks for at least two addresses; a domain with hundreds of them shall not keep us for hours.
+# Of MX hosts only: routes are the administrator's.
 MAX_TARGETS: Final = 10
 _TURNS: Final = count()
 
@@ -25,26 +28,50 @@ class Target:
     address: str
 
 
-async def hosts(domain: str, policy: Destination, own_name: str, lookups: Lookups) -> list[NextHost]:
-    """The next hops in order. Raises Undeliverable, NotNow."""
-    if policy.routes:
-        return nexthops.by_route(policy.routes, next(_TURNS))
+async def hosts(terms: Terms, lookups: Lookups) -> list[NextHost]:
+    """The next hops of the terms' domain in order. Raises Undeliverable, NotNow."""
+    domain, ourselves = terms.domain, terms.ourselves
+    if terms.policy.routes:
+        return nexthops.by_route(terms.policy.routes, next(_TURNS))
     if not domain:
         raise Undeliverable("5.1.2", "the address has no domain")
     literal = nexthops.by_literal(domain)
     if literal is not None:
+        if ourselves.listens_on(literal.address) and is_local(literal.address):
+            raise Undeliverable(
+                "5.4.6", f"mail for {domain} would come back to this gateway (its own address)"
+            )
         return [literal]
-    return nexthops.by_mx(domain, await lookups.mx(domain), own_name)
+    records = await lookups.mx(domain)
+    own = await _own(domain, [name.rstrip(".").lower() for _, name in records], ourselves, lookups)
+    return nexthops.by_mx(domain, records, own.__contains__)
+
+
+async def _own(domain: str, names: Sequence[str], ourselves: Ourselves, lookups: Lookups) -> frozenset[str]:
+    """Which of the MX hosts `names` (none: the domain itself) are this gateway, by name or by address."""
+    named = {name for name in names if ourselves.has_name(name)}
+    if not ourselves.listening:
+        return frozenset(named)
+
+    async def leads_here(name: str) -> bool:
+        try:
+            found = await lookups.addresses(name)
+        except (NotNow, Undeliverable):
+            return False
+        return any(ourselves.listens_on(address) and is_local(address) for address in found)
+
+    others = [name for name in dict.fromkeys(names or [domain]) if name and name not in named]
+    others = others[: nexthops.MAX_HOSTS]
+    answers = await asyncio.gather(*(leads_here(name) for name in others))
+    return frozenset(named | {name for name, ours in zip(others, answers, strict=True) if ours})
 
 
 async def targets(host: NextHost, lookups: Lookups) -> list[Target]:
     """The addresses of one next hop, in order. Raises Undeliverable, NotNow."""
-    if host.auth:
-        raise NotNow(f"{host.label} wants a sign-in, which is not available yet", "4.7.0")
     if host.address:
         return [Target(host, host.address)]
     if host.by == "Route":
-        found = await lookups.system_addresses(host.name)
+        found = await lookups.host_addresses(host.name)
     else:
         found = await lookups.addresses(host.name)
     return [Target(host, address) for address in found]
@@ -58,7 +85,7 @@ async def mx_names(domain: str, target: Target, lookups: Lookups) -> list[str]:
     if target.host.name:
         return [target.host.name] if target.host.by == "MX" else []
     try:
-        records = nexthops.by_mx(domain, await lookups.mx(domain), "")
+        records = nexthops.by_mx(domain, await lookups.mx(domain))
     except (NotNow, Undeliverable):
         return []
     return [host.name for host in records[:MAX_TARGETS] if await lookups.leads_to(host.name, target.address)]

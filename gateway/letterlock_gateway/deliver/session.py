@@ -109,7 +109,7 @@ class Session:
         domain = self._lane.domain
         way = _Pass(self._shared.terms(domain), self._shared.lookups())
         try:
-            hosts = await routing.hosts(domain, way.terms.policy, way.terms.hostname, way.lookups)
+            hosts = await routing.hosts(way.terms, way.lookups)
         except (NotNow, Undeliverable) as problem:
             way.failures.append(_unrouted(problem, ""))
             hosts = []
@@ -128,7 +128,7 @@ class Session:
             way.failures.append(_unrouted(problem, host.label))
             return _Then.NEXT_HOST
         for target in targets:
-            if way.tried >= _MAX_TRIES:
+            if host.by == "MX" and way.tried >= _MAX_TRIES:
                 break
             if self._shared.closing or self._changed(way.terms):
                 return _Then.AGAIN

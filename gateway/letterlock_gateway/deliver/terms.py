@@ -4,18 +4,22 @@ Made by `session` when it connects, and compared before each further message: a 
 than today's is not used again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from ssl import SSLContext
-from typing import Self
+from typing import Final, Self
 
+from letterlock_api.credentials import Credentials
 from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.snapshot import Destination
 from letterlock_gateway.deliver.lookups import AddressFamily
+from letterlock_gateway.deliver.nexthops import Ourselves
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.tls.trust import TrustStore
+
+_SMTP: Final = 25
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,10 @@ class Terms:
     member: str
     resolvers: tuple[str, ...]
     family: AddressFamily
+    ourselves: Ourselves
+    """What a loop is noticed by."""
+    credentials: Mapping[str, Credentials]
+    """For routes that want a sign-in, by the name of their file."""
 
     @classmethod
     def of(cls, running: RunningSet, domain: str) -> Self:
@@ -63,11 +71,27 @@ class Terms:
             member=running.member,
             resolvers=tuple(running.snapshot.delivery.resolvers),
             family=running.snapshot.delivery.address_family,
+            ourselves=_ourselves(running),
+            credentials={
+                route.auth_file: running.credentials[route.auth_file]
+                for route in policy.routes
+                if route.auth_file is not None
+            },
         )
 
     def context(self) -> SSLContext:
         """The context for outgoing TLS on these terms."""
         return _client_context(self.policy.min_version, self.policy.ciphers, self.certificate)
+
+
+def _ourselves(running: RunningSet) -> Ourselves:
+    # Port 25 as written: in pods the Service maps it, and nobody else can know where else MX records lead here.
+    open_to_all = [one for one in running.snapshot.listeners if one.port == _SMTP and one.protocol == "SMTP"]
+    return Ourselves(
+        template=running.snapshot.hostname or running.member,
+        member=running.member,
+        listening=tuple(sorted({one.address for one in open_to_all})),
+    )
 
 
 def _build(min_version: TLSVersion, ciphers: str | None, certificate: bytes | None) -> SSLContext:

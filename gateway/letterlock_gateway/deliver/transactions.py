@@ -3,13 +3,15 @@
 Called by `session`. What the next hop said of each recipient comes back as a Reply (taken) or a Failure.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final
 
-from letterlock_gateway.deliver import envelopes
+from letterlock_gateway.deliver import envelopes, outcomes_table
 from letterlock_gateway.deliver.connecting import Connection
 from letterlock_gateway.deliver.envelopes import Envelope, Refused
 from letterlock_gateway.deliver.failures import Failure
+from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 from letterlock_gateway.deliver.terms import Timeouts
 from letterlock_gateway.deliver.wire import Lost
@@ -34,11 +36,24 @@ class Interrupted(Exception):  # noqa: N818 - names what happened
 
 async def send(connection: Connection, recipients: Sequence[Queued], body: bytes, timeouts: Timeouts) -> Said:
     """Send one message to `recipients`. Raises Interrupted."""
+    if not _may_carry(connection):
+        # `connecting` never makes such a connection; that clear text never goes out shall not rest on it alone.
+        text = "this connection is not protected as the policy requires"
+        connection.wire.abort(text)
+        raise Interrupted({}, _failure(connection, permanent=False, status="4.7.5", text=text))
     envelope = envelopes.prepare(recipients, body, connection.offered)
     if isinstance(envelope, Refused):
         refusal = _failure(connection, permanent=True, status=envelope.status, text=envelope.text)
         return {one.rid: refusal for one in recipients}
     return await _Transaction(connection, recipients, envelope, timeouts).run()
+
+
+def _may_carry(connection: Connection) -> bool:
+    """Whether mail may go over it: what the policy requires is so, on the connection itself."""
+    mode = connection.terms.policy.tls_mode
+    if mode in outcomes_table.REQUIRING and connection.wire.ssl_object is None:
+        return False
+    return connection.tls.verified or not outcomes_table.insists_on_verification(mode)
 
 
 class _Transaction:
@@ -62,10 +77,8 @@ class _Transaction:
         except Lost as lost:
             early = self._early_refusal()
             if early is None:
-                failure = _failure(
-                    self._connection, permanent=False, status="4.4.2", text=f"connection lost: {lost}"
-                )
-                raise Interrupted(self._said, failure) from lost
+                event = Event.LOST_IN_TRANSACTION
+                raise Interrupted(self._said, _lost(self._connection, event, str(lost))) from lost
             self._conclude(early)
             return self._said
         if self._taken:
@@ -135,13 +148,12 @@ class _Transaction:
         try:
             return await self._wire.reply(timeout)
         except Lost as lost:
-            # It may have been taken: tried again all the same (RFC 5321 section 4.5.4.2: rather twice than never).
-            text = f"connection lost while waiting for the reply to the message: {lost}"
-            return _failure(self._connection, permanent=False, status="4.4.2", text=text)
+            return _lost(self._connection, Event.LOST_AT_THE_END, str(lost))
 
     def _early_refusal(self) -> Reply | None:
-        """The reply that came while the text was being sent, of a next hop that then closed."""
-        return self._wire.unread() if self._taken else None
+        """The refusal that came while the text was being sent, of a next hop that then closed."""
+        reply = self._wire.unread() if self._taken else None
+        return reply if reply is not None and reply.kind in (4, 5) else None
 
     def _conclude(self, final: Reply | Failure) -> None:
         if isinstance(final, Reply) and final.kind != 2:
@@ -153,6 +165,7 @@ class _Transaction:
         connection = self._connection
         failure = Failure.of_reply(
             reply,
+            connection.terms.policy.tls_mode,
             host=connection.target.host.label,
             address=connection.target.address,
             over_tls=connection.tls.protocol is not None,
@@ -171,6 +184,14 @@ def _failure(connection: Connection, *, permanent: bool, status: str, text: str)
     )
 
 
-def taken(said: Mapping[int, Reply | Failure]) -> list[int]:
-    """The rids that the next hop took."""
-    return [rid for rid, what in said.items() if isinstance(what, Reply)]
+def _lost(connection: Connection, event: Event, detail: str) -> Failure:
+    mode = connection.terms.policy.tls_mode
+    return replace(
+        _failure(
+            connection,
+            permanent=outcomes_table.decide(mode, event) is Decision.BOUNCE,
+            status=outcomes_table.status(event),
+            text=f"{event}: {detail}",
+        ),
+        event=event,
+    )

@@ -102,8 +102,13 @@ class Wire(asyncio.Protocol):
         self._transport.write(data)
 
     async def send_all(self, data: bytes, seconds: float) -> None:
-        """Send `data` as fast as the peer takes it. Raises Lost, also when nothing moves for `seconds`."""
+        """Send `data` as fast as the peer takes it. Raises Lost, also when nothing moves for `seconds`.
+
+        Lost too when the peer answers what it has not got: taken for the reply at the end, that could lose mail.
+        """
         for start in range(0, len(data), _CHUNK):
+            if not self._lost and not self.quiet:
+                self.abort("the peer answers before it has got everything")
             self.send(data[start : start + _CHUNK])
             if self._writable is None:
                 continue

@@ -96,9 +96,12 @@ def build(
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
+    needed += [route.auth_file for one in entries for route in one.routes if route.auth_file is not None]
     base = base.model_copy(update={"files": sorted(set(needed))})
     snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
     made = {**_all_files(list(judged.values()), demo), **_files_in_place(world, gateway.name), **asked.files}
+    for one in controls.values():
+        made |= one.files
     tls_files = {name: made[name] for name in snapshot.files if is_private(name) and name in made}
     ca_files = authorities.ca_files(lists, frozenset(trust))
     missing = set(snapshot.files) - set(tls_files) - set(ca_files)
