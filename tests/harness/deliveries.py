@@ -96,14 +96,18 @@ def route(port: int, host: str = "127.0.0.1", **changes: Any) -> NextHop:
 
 @contextlib.asynccontextmanager
 async def delivering(
-    directory: Path, *, idle: float = 0.5, clock: Callable[[], float] = time.time
+    directory: Path,
+    *,
+    idle: float = 0.5,
+    clock: Callable[[], float] = time.time,
+    timeouts: Timeouts = TIMEOUTS,
 ) -> AsyncGenerator[Delivering]:
     """A running delivery with a spool in `directory`; its `apply` starts it."""
     lines: list[dict[str, Any]] = []
     spool = await Spool.open(directory / "0", clock)
     outcomes = Outcomes()
     log = Log("json", write=lambda line: lines.append(json.loads(line)))
-    delivery = Delivery(spool, log, outcomes, clock, timeouts=TIMEOUTS, idle=idle)
+    delivery = Delivery(spool, log, outcomes, clock, timeouts=timeouts, idle=idle)
     running = asyncio.create_task(delivery.run())
     try:
         yield Delivering(spool, delivery, outcomes, lines)

@@ -125,7 +125,7 @@ class FaultySMTP:
         """Answer 421 to MAIL after so many messages on a connection."""
         self.logins: dict[str, str] = {}
         """Who may sign in, by password; with any, mail is taken only after AUTH."""
-        self.mechanisms = ("PLAIN", "LOGIN")
+        self.mechanisms: tuple[str, ...] = ("PLAIN", "LOGIN")
         self.initial_response = True
         """Whether AUTH PLAIN is taken with the response in the same line."""
         self.pause = 0.0
@@ -162,8 +162,8 @@ class FaultySMTP:
         for task in self._tasks:
             task.cancel()
 
-    def use_certificate(self, certificate: bytes) -> None:
-        """Serve another one from the next connection on."""
+    def use_certificate(self, certificate: bytes | None) -> None:
+        """Serve another one from the next connection on; None: offer no STARTTLS."""
         self._certificate = certificate
 
     @property

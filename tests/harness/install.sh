@@ -19,6 +19,10 @@ need ldapadd ldap-utils
 # Debian has either Postfix or Exim: what Exim needs is installed, and itself unpacked beside, where its own user can read.
 exim=/opt/letterlock-exim
 [ -x $exim/usr/sbin/exim4 ] && id Debian-exim >/dev/null 2>&1 || missing="$missing libidn12 libdb5.3 libgnutls-dane0"
+# Postfix that wants a sign-in, and name servers: peers of the delivery tests.
+need saslpasswd2 sasl2-bin libsasl2-modules
+need unbound unbound
+need nsd nsd
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"
