@@ -23,7 +23,7 @@ from tests.harness.deliveries import Delivering, delivering, route, until
 from tests.harness.faulty_smtp import Fault, FaultySMTP
 from tests.harness.mounts import destination
 
-EXAMPLES: Final = int(os.environ.get("LETTERLOCK_EXAMPLES", "60"))
+EXAMPLES: Final = int(os.environ.get("LETTERLOCK_EXAMPLES", "150"))
 MODES: tuple[ResolvedTLSMode, ...] = get_args(ResolvedTLSMode)
 REQUIRED = tuple(mode for mode in MODES if mode.startswith("Required"))
 FAULTS: tuple[Fault, ...] = get_args(Fault)
