@@ -1,7 +1,7 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench crds locks
+.PHONY: help run test check bench durability crds locks
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -29,6 +29,10 @@ check: $(READY) ## Format, lint, types, architecture, generated files and pure t
 bench: $(READY) ## Measure: messages per second next to Postfix, time to a changed certificate, memory, time to start
 	@sh tests/harness/install.sh
 	$(BIN)/python -m tests.bench
+
+durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clock jumps: counts message ids on both ends
+	@sh tests/harness/install.sh
+	LETTERLOCK_KILLS=200 $(BIN)/pytest -s tests/mail/test_durability.py tests/mail/durability_full_disk.py
 
 crds: $(READY) ## Write the CRDs anew from the models
 	$(BIN)/python -m letterlock_api.crd

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from letterlock_gateway.spool import NewMessage, NewRecipient, Spool, SpoolFailed, domain_of
+from letterlock_gateway.spool import Hop, NewMessage, NewRecipient, Spool, SpoolFailed, domain_of
 from letterlock_gateway.spool.changes import Change
 from letterlock_gateway.spool.schedule import Schedule
 from letterlock_gateway.spool.writer import Writer
@@ -95,9 +95,9 @@ async def test_bodies_of_all_sizes_survive_a_restart_and_go_in_the_end(tmp_path:
     spool = await Spool.open(tmp_path / "0")
     assert await spool.body(mid) == body
     one, two = await spool.due(9e9, 10)
-    await spool.delivered([one.rid], host="h", reply="250 ok", protocol=None, verified=False)
+    await spool.delivered([one.rid], hop=Hop("h"), reply="250 ok")
     assert await spool.body(mid) == body
-    await spool.delivered([two.rid], host="h", reply="250 ok", protocol=None, verified=False)
+    await spool.delivered([two.rid], hop=Hop("h"), reply="250 ok")
     await spool.close()
     assert list((tmp_path / "0" / "bodies").iterdir()) == []
     spool = await Spool.open(tmp_path / "0")
@@ -110,9 +110,8 @@ async def test_outcomes_stay_for_tracking(spool: Spool, tmp_path: Path, clock: C
     await spool.store(message("one@c.example", "two@d.example"))
     one, two = await spool.due(1000.0, 10)
     clock.now = 1234.0
-    await spool.delivered(
-        [one.rid], host="mx.c.example", reply="250 2.0.0 ok", protocol="TLSv1.3", verified=True
-    )
+    hop = Hop("mx.c.example", "192.0.2.1", "TLSv1.3", "TLS_AES_256_GCM_SHA384", True, "c.example")
+    await spool.delivered([one.rid], hop=hop, reply="250 2.0.0 ok")
     await spool.bounced([two.rid], reason="550 no", notice=None)
     with contextlib.closing(sqlite3.connect(tmp_path / "2" / "spool.sqlite3")) as tracking:
         rows = tracking.execute(
@@ -260,7 +259,7 @@ async def test_a_closed_spool_says_so(tmp_path: Path):
 _CHILD = """
 import asyncio, sys
 from pathlib import Path
-from letterlock_gateway.spool import NewMessage, NewRecipient, Spool
+from letterlock_gateway.spool import Hop, NewMessage, NewRecipient, Spool
 
 async def client(spool, worker):
     n = 0

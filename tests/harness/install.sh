@@ -23,6 +23,8 @@ exim=/opt/letterlock-exim
 need saslpasswd2 sasl2-bin libsasl2-modules
 need unbound unbound
 need nsd nsd
+# tests/harness/faults.c, which makes disks fail and clocks jump.
+need cc gcc libc6-dev
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"

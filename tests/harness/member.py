@@ -14,7 +14,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -36,8 +36,12 @@ class Member:
         name: str = "default-0",
         workers: int = 0,
         options: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        """`workers` 0: one per processor. `options` are added to the command line as they stand."""
+        """`workers` 0: one per processor. `options` are added to the command line as they stand.
+
+        `environment`: of the process, instead of the test's own.
+        """
         self.internal = Internal()
         self.mount = Mount.with_identity(directory / "mount", self.internal)
         self.spool = directory / "spool"
@@ -48,6 +52,7 @@ class Member:
         self.process: subprocess.Popen[bytes] | None = None
         self._workers = workers
         self._options = tuple(options)
+        self._environment = environment
         identity = directory / "operator.pem"
         identity.write_bytes(self.internal.operator_identity())
         self._context = ssl.create_default_context(cadata=self.internal.authority.pem.decode())
@@ -61,7 +66,9 @@ class Member:
         command += ["--state-port", str(self.state_port), "--health-port", str(self.health_port)]
         command += ["--workers", str(self._workers), *self._options]
         with self.log_file.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=self._environment
+            )
         return self
 
     def wait_ready(self, *, seconds: float = 30) -> Self:

@@ -34,6 +34,7 @@ def send_one(
     size: int = 4096,
     address: str = "127.0.0.1",
     to: str = "someone@mailbox.example",
+    sender: str = "sender@client.example",
 ) -> None:
     """One session with one message. Its outcome goes into `record`; raises nothing."""
     identity = f"<{uuid.uuid4()}@client.example>"
@@ -46,7 +47,7 @@ def send_one(
             served = sha256(connected.getpeercert(binary_form=True)).hexdigest()
             with record.lock:
                 record.certificates.append(served)
-            client.sendmail("sender@client.example", [to], message)
+            client.sendmail(sender, [to], message)
             acknowledged = True
             with record.lock:
                 record.acknowledged.append(identity)
@@ -54,6 +55,14 @@ def send_one(
         with record.lock:
             when = "after" if acknowledged else "before"
             record.failures.append(f"{type(error).__name__} {when} 250: {error}")
+
+
+def unverified() -> ssl.SSLContext:
+    """A context of clients that take any certificate."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @contextmanager
@@ -68,9 +77,7 @@ def sending(
     """So many clients send without pause while the body of the `with` runs; on leaving, all have ended."""
     record = Record()
     ending = threading.Event()
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
+    context = unverified()
 
     def client() -> None:
         while not ending.is_set():

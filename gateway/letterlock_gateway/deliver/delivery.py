@@ -5,11 +5,13 @@ Called by the worker: `apply` with every new set, `run` for as long as it lives,
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+import time
+from collections.abc import Callable, Collection, Coroutine
 from typing import Any, Final
 
 from letterlock_gateway.counters import Tally
-from letterlock_gateway.deliver import shares
+from letterlock_gateway.deliver import retry, shares
+from letterlock_gateway.deliver.clocks import Clocks
 from letterlock_gateway.deliver.lanes import Lane, Lanes
 from letterlock_gateway.deliver.lookups import Lookups
 from letterlock_gateway.deliver.rates import Rates
@@ -19,7 +21,7 @@ from letterlock_gateway.deliver.terms import Terms, Timeouts
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.outcomes import Outcomes
 from letterlock_gateway.running import RunningSet
-from letterlock_gateway.spool import Spool
+from letterlock_gateway.spool import Spool, SpoolClosed, SpoolFailed
 from letterlock_gateway.spool.spool import NUMBER_STEP
 
 # Recipients in memory at a time, about 1 KB each.
@@ -28,10 +30,16 @@ _MAX_RECIPIENTS: Final = 20_000
 _MAX_SESSIONS: Final = 500
 # Seconds that a connection waits for the next message to the same domain, as Postfix's connection cache does.
 _IDLE: Final = 2.0
+# Recipients of one domain that are fetched at a time, where more wait than there is room for.
+_REFILL: Final = 100
 # Domains whose terms are remembered; they are made again quickly.
 _MAX_TERMS: Final = 10_000
 # Seconds for transactions under way at the end.
 _CLOSE_GRACE: Final = 10.0
+# Seconds between rounds at most: so long it may take until it is noticed that the clock was set.
+_ROUND: Final = 15.0
+# Seconds until a spool that could not be read is asked again.
+_READ_AGAIN: Final = 1.0
 
 
 class Delivery:
@@ -58,11 +66,13 @@ class Delivery:
         self.timeouts = timeouts or Timeouts()
         self.settling = Settling(spool, log, outcomes, clock)
         self.rates = Rates(tally)
-        self.closing = False
+        self._closing = False
+        self._clocks = Clocks(clock(), time.monotonic())
         self._idle_seconds = idle
         self._lanes = Lanes()
         self._shares = shares.Shares(tally)
         self._held_back = False
+        self._unreadable = False
         self._running: RunningSet | None = None
         self._terms: dict[str, Terms] = {}
         self._lookups = Lookups()
@@ -71,9 +81,17 @@ class Delivery:
         self._settling_tasks: set[asyncio.Task[None]] = set()
         self._waiters: dict[str, list[asyncio.Event]] = {}
 
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new is to be taken up: at the end, and while the spool cannot be written.
+
+        What is sent then would be sent again after a restart.
+        """
+        return self._closing or self.settling.stuck
+
     def apply(self, running: RunningSet) -> None:
         """Deliver by `running` from now on: the next message of every connection already does."""
-        self._running = running
+        first, self._running = self._running is None, running
         self._terms.clear()
         self.settling.delivery = delivery = running.snapshot.delivery
         if (tuple(delivery.resolvers), delivery.address_family) != (
@@ -82,22 +100,36 @@ class Delivery:
         ):
             self._lookups = Lookups(delivery.resolvers, delivery.address_family)
         self._wake_all()
+        if first:  # the clock may have been set while nobody was here
+            self._bring_forward()
         self.spool.stored.set()
 
     async def run(self) -> None:
         """Deliver until `close`."""
-        while not self.closing:
+        while not self._closing:
             self.spool.stored.clear()
-            await self._fill()
-            self._open_sessions()
-            wait = await self._pause()
+            self._look_at_the_clock()
+            try:
+                await self._fill()
+                self._open_sessions()
+                wait = await self._pause()
+            except SpoolClosed:
+                return
+            except SpoolFailed as failure:
+                if not self._unreadable:
+                    self.mail_log.error(f"The spool cannot be read, it is tried again: {failure}")
+                self._unreadable = True
+                await asyncio.sleep(_READ_AGAIN)
+                continue
+            self._unreadable = False
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self.spool.stored.wait()
 
     async def close(self) -> None:
         """Take up nothing new, finish the transactions under way, and end."""
-        self.closing = True
+        self._closing = True
+        self.settling.close()
         self._wake_all()
         self.spool.stored.set()
         if self._sessions:
@@ -158,11 +190,32 @@ class Delivery:
             if not waiters and self._waiters.get(lane.domain) is waiters:
                 del self._waiters[lane.domain]
 
-    def settle(self, count: int, work: Coroutine[Any, Any, None]) -> None:
-        """Have `work` done in the background; `count` recipients leave memory with it."""
+    def settle(self, lane: Lane, count: int, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done in the background; `count` recipients of `lane` leave memory with it."""
         task = asyncio.get_running_loop().create_task(work, name="settling")
         self._settling_tasks.add(task)
-        task.add_done_callback(lambda done: self._settled(done, count))
+        task.add_done_callback(lambda done: self._settled(done, lane, count))
+
+    # What an administrator asks for (manage.queue).
+
+    async def delete(self, rids: Collection[int], reason: str) -> list[int]:
+        """Finish those of `rids` that wait, without telling anybody. Gives them; the others are under way.
+
+        Raises SpoolFailed.
+        """
+        withdrawn = self._lanes.withdraw(set(rids))
+        taken = {rid for _, some in withdrawn for rid in some}
+        waiting = [rid for rid in rids if rid in taken or self.spool.waits(rid)]
+        try:
+            await self.spool.delete(waiting, reason=reason)
+        except SpoolFailed:
+            self.spool.release(list(taken))
+            raise
+        finally:
+            for lane, some in withdrawn:
+                self._lanes.settled(lane, len(some))
+                self._lanes.drop(lane)
+        return waiting
 
     # The scheduler.
 
@@ -171,14 +224,34 @@ class Delivery:
 
     async def _fill(self) -> None:
         """Take what is due into the lanes."""
-        if self._running is None or self._room() <= 0:
+        if self._running is None or self._room() <= 0 or self.closing:
             return
-        for queued in await self.spool.due(self.clock(), self._room()):
+        for queued in await self.spool.due(self.clock(), self._room(), self._room_for):
             self._wake_one(self._lanes.add(queued))
+
+    def _room_for(self, domain: str) -> int:
+        return self._lanes.room(domain, _MAX_RECIPIENTS)
+
+    def _look_at_the_clock(self) -> None:
+        jump = self._clocks.jumped(self.clock(), time.monotonic())
+        if jump:
+            self.mail_log.warning(
+                f"The clock was set {'forward' if jump > 0 else 'back'} by {abs(jump):.0f} s"
+            )
+            self._lanes.resume()
+            self._bring_forward()
+
+    def _bring_forward(self) -> None:
+        """Nothing waits for longer than the schedule's longest interval, wherever the clock stood."""
+        latest = self.clock() + self.settling.delivery.retry.max * (1 + retry.JITTER)
+        if moved := self.spool.no_later_than(latest):
+            self.mail_log.warning(
+                f"{moved} recipients waited for a time too far ahead: they are tried earlier"
+            )
 
     async def _pause(self) -> float | None:
         """Seconds until there is more to do; None: until woken."""
-        if self._running is None:
+        if self._running is None or self.closing:
             return None
         now = self.clock()
         upcoming = [self._lanes.next_resumed(now)]
@@ -186,8 +259,8 @@ class Delivery:
             upcoming.append(now + shares.AGAIN)
         if self._room() > 0:  # else woken when some are settled
             upcoming.append(await self.spool.next_due())
-        times = [time for time in upcoming if time is not None]
-        return max(min(times) - now, 0.0) if times else None
+        wait = min((at for at in upcoming if at is not None), default=now + _ROUND) - now
+        return min(max(wait, 0.0), _ROUND)
 
     def _open_sessions(self) -> None:
         if self._running is None or self.closing:
@@ -219,20 +292,24 @@ class Delivery:
         self._shares.close(lane.domain)
         if not task.cancelled() and (problem := task.exception()) is not None:
             self.mail_log.error(f"Delivery to {lane.domain} ended: {problem!r}")
-        if self.closing:
+        if self._closing:
             return
         self._lanes.drop(lane)
         self.spool.stored.set()  # another lane may have waited for the room
 
-    def _settled(self, task: asyncio.Task[None], count: int) -> None:
+    def _settled(self, task: asyncio.Task[None], lane: Lane, count: int) -> None:
         self._settling_tasks.discard(task)
         if not task.cancelled() and (problem := task.exception()) is not None:
             # Leases stay: nothing is lost, and a restart takes it up again.
             self.mail_log.error(f"Results of deliveries could not be written down: {problem!r}")
         full = self._lanes.recipients >= _MAX_RECIPIENTS
-        self._lanes.settled(count)
-        if full:
+        self._lanes.settled(lane, count)
+        if full or (self.spool.waits_for_room(lane.domain) and self._refill(lane)):
             self.spool.stored.set()
+
+    def _refill(self, lane: Lane) -> bool:
+        """Whether it is worth a round to fetch more for a lane that more waits for."""
+        return not lane.recipients or self._room_for(lane.domain) >= _REFILL
 
     def _crowded(self) -> bool:
         return len(self._sessions) >= _MAX_SESSIONS

@@ -5,6 +5,7 @@ fills lanes from the spool and opens sessions as `wants_session` says; `session`
 """
 
 from collections import OrderedDict, deque
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,6 +15,8 @@ from letterlock_gateway.spool import Queued
 MAX_RECIPIENTS: Final = 100
 # Up to so many sessions a lane gets at once; beyond, one more for every two jobs that each would have to do.
 _EAGER: Final = 5
+# Recipients of one lane in memory: ten connections' worth of full transactions.
+_LANE_RECIPIENTS: Final = 2000
 
 
 @dataclass
@@ -38,6 +41,8 @@ class Lane:
     """Sessions that work for it."""
     idle: int = 0
     """Of these, how many wait for a job with an open connection."""
+    recipients: int = 0
+    """Leased from the spool and not settled yet: those that wait here, and those under way."""
     paused_until: float = 0.0
     """Unix seconds: the limit of recipients per period is reached until then."""
     _jobs: deque[Job] = field(default_factory=deque[Job])
@@ -69,6 +74,21 @@ class Lane:
             del self._open[job.mid]
         return job
 
+    def withdraw(self, rids: Collection[int]) -> list[int]:
+        """Those of `rids` that wait here, which no longer do. What is under way is not among them."""
+        found: list[int] = []
+        for job in list(self._jobs):
+            mine = [one.rid for one in job.recipients if one.rid in rids]
+            if not mine:
+                continue
+            found += mine
+            job.recipients = [one for one in job.recipients if one.rid not in rids]
+            if not job.recipients:
+                self._jobs.remove(job)
+                if self._open.get(job.mid) is job:
+                    del self._open[job.mid]
+        return found
+
     def wants_session(self, limit: int) -> bool:
         """Whether one more session would help, and `limit` connections allow it."""
         waiting = len(self._jobs) - self.idle
@@ -94,12 +114,35 @@ class Lanes:
         if lane is None:
             lane = self._lanes[queued.domain] = Lane(queued.domain)
         lane.add(queued)
+        lane.recipients += 1
         self.recipients += 1
         return lane
 
-    def settled(self, count: int) -> None:
-        """So many recipients are delivered, bounced or deferred."""
+    def settled(self, lane: Lane, count: int) -> None:
+        """So many recipients of `lane` are delivered, bounced, deferred or deleted."""
+        lane.recipients -= count
         self.recipients -= count
+
+    def room(self, domain: str, most: int) -> int:
+        """How many more recipients of `domain` may come, where `most` may be here in all.
+
+        Of what is left half, so that there is always room for the next domain, however many are slow; and no
+        more than keeps the connections of one domain busy.
+        """
+        lane = self._lanes.get(domain)
+        here = lane.recipients if lane else 0
+        left = most - self.recipients + here
+        return max(min(left // 2, _LANE_RECIPIENTS), 1) - here
+
+    def withdraw(self, rids: Collection[int]) -> list[tuple[Lane, list[int]]]:
+        """Those of `rids` that wait here, by lane; they no longer do."""
+        found = ((lane, lane.withdraw(rids)) for lane in self._lanes.values())
+        return [(lane, taken) for lane, taken in found if taken]
+
+    def resume(self) -> None:
+        """No lane is paused any more: the clock that says until when was set."""
+        for lane in self._lanes.values():
+            lane.paused_until = 0.0
 
     def drop(self, lane: Lane) -> None:
         """Forget `lane` if there is nothing in it."""

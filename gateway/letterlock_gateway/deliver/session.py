@@ -31,7 +31,11 @@ class Shared(Protocol):
     rates: Rates
     timeouts: Timeouts
     clock: Callable[[], float]
-    closing: bool
+
+    @property
+    def closing(self) -> bool:
+        """Whether nothing new is to be taken up."""
+        ...
 
     def terms(self, domain: str) -> Terms:
         """Today's terms."""
@@ -53,8 +57,8 @@ class Shared(Protocol):
         """Return when there may be a job, or no connection shall be kept any longer."""
         ...
 
-    def settle(self, count: int, work: Coroutine[Any, Any, None]) -> None:
-        """Have `work` done in the background; `count` recipients leave memory with it."""
+    def settle(self, lane: Lane, count: int, work: Coroutine[Any, Any, None]) -> None:
+        """Have `work` done in the background; `count` recipients of `lane` leave memory with it."""
         ...
 
 
@@ -243,12 +247,12 @@ class Session:
 
     def _fail(self, terms: Terms, job: Job, failure: Failure) -> None:
         failed = [(one, failure) for one in job.recipients]
-        self._shared.settle(len(failed), self._shared.settling.failed(terms, job.mid, failed))
+        self._shared.settle(self._lane, len(failed), self._shared.settling.failed(terms, job.mid, failed))
 
     def _settle(self, connection: Connection, job: Job, said: transactions.Said) -> None:
         if said:
             settling = self._shared.settling.said(connection, job, said)
-            self._shared.settle(len(said), settling)
+            self._shared.settle(self._lane, len(said), settling)
 
 
 def _unrouted(problem: NotNow | Undeliverable, host: str) -> Failure:

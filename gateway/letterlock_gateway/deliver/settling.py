@@ -1,11 +1,16 @@
 """What becomes of recipients after an attempt: spool, log, and what is reported. Called by `session`.
 
-The order is always the same: first the spool, so that it is so, then the log, which says it.
+The order is always the same: first the spool, so that it is so, then the log, which says it. What a next hop
+took is written down as often as it takes: until then nothing else is sent (`stuck`), since a restart would send
+it again.
 """
 
+import asyncio
+import contextlib
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from typing import Final
 
 from letterlock_api.conditions import Reason
 from letterlock_api.destinationcontrol import LastTLS
@@ -19,7 +24,12 @@ from letterlock_gateway.deliver.terms import Terms
 from letterlock_gateway.deliver.transactions import Said
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.outcomes import Outcomes
-from letterlock_gateway.spool import Queued, Spool, SpoolFailed
+from letterlock_gateway.spool import Hop, NewMessage, Queued, Spool, SpoolClosed, SpoolFailed
+
+# Seconds between tries to write an outcome down: the first at once, then slower.
+_WRITE_AGAIN: Final = 0.1
+_WRITE_AGAIN_AT_MOST: Final = 5.0
+_LOST_BODY: Final = b"Subject: (the message cannot be read any more)\r\n\r\n"
 
 
 class Settling:
@@ -30,14 +40,25 @@ class Settling:
         self._log = log
         self._outcomes = outcomes
         self._clock = clock
+        self._unwritten = 0
+        self._closing = asyncio.Event()
         self.delivery = SnapshotDelivery()
         """Retry schedule and bounces, of the running set."""
 
+    @property
+    def stuck(self) -> bool:
+        """Whether an outcome could not be written down yet."""
+        return self._unwritten > 0
+
+    def close(self) -> None:
+        """The end is near: what cannot be written now is not tried again."""
+        self._closing.set()
+
     async def said(self, connection: Connection, job: Job, said: Said) -> None:
         """The next hop has answered for recipients of `job` (those in `said`)."""
-        delivered = [one for one in job.recipients if isinstance(said.get(one.rid), Reply)]
+        delivered = [(one, reply) for one in job.recipients if isinstance(reply := said.get(one.rid), Reply)]
         if delivered:
-            await self._delivered(connection, job.mid, delivered, said)
+            await self._delivered(connection, job.mid, delivered)
         self._record_connection(connection, delivered=bool(delivered))
         failed: list[tuple[Queued, Failure]] = []
         for one in job.recipients:
@@ -70,7 +91,7 @@ class Settling:
             else:
                 waiting.setdefault(failure, []).append((queued, again))
         for failure, several in waiting.items():
-            await self._deferred(mid, [one for one, _ in several], several[0][1], failure, dcid)
+            await self._deferred(terms, mid, [one for one, _ in several], several[0][1], failure, dcid)
         if bounced:
             await self._bounced(terms, mid, bounced, dcid)
 
@@ -94,42 +115,93 @@ class Settling:
         )
 
     async def _delivered(
-        self, connection: Connection, mid: int, delivered: Sequence[Queued], said: Said
+        self, connection: Connection, mid: int, delivered: Sequence[tuple[Queued, Reply]]
     ) -> None:
-        rids = [one.rid for one in delivered]
-        reply = str(said[rids[0]])
-        try:
-            await self._spool.delivered(
-                rids,
-                host=connection.target.host.label,
-                reply=reply,
-                protocol=connection.tls.protocol,
-                verified=connection.tls.verified,
-            )
-        except SpoolFailed as failure:
-            # Still leased: not sent again before a restart, and then rather twice than never.
-            self._log.error(f"MID {mid} was delivered, which could not be written down: {failure}", mid=mid)
+        rids = [one.rid for one, _ in delivered]
+        reply = str(delivered[0][1])
+        host, tls = connection.target.host.label, connection.tls
+        hop = Hop(host, connection.target.address, tls.protocol, tls.cipher, tls.verified, tls.matched_name)
+        notice = None
+        # RFC 3461 section 5.2.2: a next hop that offers DSN tells for itself, or those behind it do.
+        asking = (
+            [] if "DSN" in connection.offered else [one for one in delivered if bounces.wants_success(one[0])]
+        )
+        if asking:
+            with contextlib.suppress(SpoolFailed):  # then nobody is told; delivered it is
+                body = await self._spool.body(mid)
+                notice = bounces.relayed(asking, host, body, self._common(connection.terms), self._clock())
+        await self._write(
+            lambda: self._spool.delivered(rids, hop=hop, reply=reply, notice=notice),
+            f"MID {mid} was delivered, which could not be written down",
+            mid,
+        )
         self._log.info(
             f"Message done DCID {connection.dcid} MID {mid} to RID {rids} [{reply}]",
             dcid=connection.dcid,
             mid=mid,
             rid=rids,
-            host=connection.target.host.label,
-            protocol=connection.tls.protocol,
-            verified=connection.tls.verified,
+            host=host,
+            protocol=tls.protocol,
+            verified=tls.verified,
         )
 
+    async def _write(self, write: Callable[[], Awaitable[None]], what: str, mid: int) -> None:
+        """Write until it is written: what went out must not go out again."""
+        delay, failed = _WRITE_AGAIN, False
+        try:
+            while True:
+                try:
+                    await write()
+                except SpoolFailed as failure:
+                    if not failed:
+                        self._log.error(f"{what}: {failure}", mid=mid)
+                        failed = True
+                        self._unwritten += 1
+                    if self._closing.is_set() or isinstance(failure, SpoolClosed):
+                        return  # still leased: sent again after a restart, rather twice than never
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(delay):
+                            await self._closing.wait()
+                    delay = min(delay * 2, _WRITE_AGAIN_AT_MOST)
+                else:
+                    return
+        finally:
+            if failed:
+                self._unwritten -= 1
+                self._spool.stored.set()
+
     async def _deferred(
-        self, mid: int, several: Sequence[Queued], again: float, failure: Failure, dcid: int
+        self, terms: Terms, mid: int, several: Sequence[Queued], again: float, failure: Failure, dcid: int
     ) -> None:
         rids = [one.rid for one in several]
         reason = f"{failure.status} {failure.text}"
+        notice = await self._delay_notice(terms, mid, several, failure)
         try:
-            await self._spool.deferred(rids, next_attempt=again, reason=reason)
+            await self._spool.deferred(
+                rids, next_attempt=again, reason=reason, hop=_hop(failure), notice=notice
+            )
         except SpoolFailed as problem:
             self._log.error(f"MID {mid}: a deferral could not be written down: {problem}", mid=mid)
         self._log.info(
             f"Delayed: DCID {dcid} MID {mid} to RID {rids} - {reason}", dcid=dcid, mid=mid, rid=rids
+        )
+        if notice is not None:
+            self._log.info(f"MID {mid} the sender is told of the delay", mid=mid)
+
+    async def _delay_notice(
+        self, terms: Terms, mid: int, several: Sequence[Queued], failure: Failure
+    ) -> NewMessage | None:
+        """What the sender is told once the message has waited for long enough (`bounce.delayNotice`)."""
+        now, after = self._clock(), self.delivery.delay_notice
+        late = [one for one in several if bounces.wants_delay(one) and now - one.queued_at >= after > 0]
+        if not late:
+            return None
+        try:
+            body = await self._spool.body(mid)
+        except SpoolFailed:
+            return None  # with the next deferral, perhaps
+        return bounces.delay(
+            late, failure, body, self._common(terms), now, give_up_after=self.delivery.retry.give_up_after
         )
 
     async def _bounced(
@@ -142,16 +214,27 @@ class Settling:
             or terms.policy.tls_mode in outcomes_table.REQUIRING
             or any(one.over_tls for _, one in several)
         )
-        common = bounces.Terms(terms.hostname, self.delivery.bounce_from or "", self.delivery.bounce_max_size)
+        body = b""
+        if any(bounces.wanted(queued) for queued, _ in several):
+            try:
+                body = await self._spool.body(mid)
+            except SpoolFailed as problem:
+                self._log.error(f"MID {mid}: {problem}", mid=mid)
+                body = _LOST_BODY
+        notice = bounces.notice(several, body, self._common(terms), self._clock(), protected=protected)
+        reason = f"{failure.status} {failure.text}"
         try:
-            needed = any(bounces.wanted(queued) for queued, _ in several)
-            body = await self._spool.body(mid) if needed else b""
-            notice = bounces.notice(several, body, common, self._clock(), protected=protected)
-            await self._spool.bounced(rids, reason=f"{failure.status} {failure.text}", notice=notice)
+            await self._spool.bounced(rids, reason=reason, notice=notice, hop=_hop(failure))
         except SpoolFailed as problem:
+            # Not lost and not stuck: delivery is tried again, and comes to the same end when there is room.
             self._log.error(f"MID {mid}: a bounce could not be stored: {problem}", mid=mid)
-            later = self._clock() + self.delivery.retry.initial
-            await self._deferred(mid, [queued for queued, _ in several], later, failure, dcid)
+            with contextlib.suppress(SpoolFailed):
+                await self._spool.deferred(
+                    rids,
+                    next_attempt=self._clock() + self.delivery.retry.initial,
+                    reason=reason,
+                    hop=_hop(failure),
+                )
             return
         self._outcomes.settled(terms.policy.resource, terms.domain)
         for queued, why in several:
@@ -163,6 +246,9 @@ class Settling:
             )
         if notice is None:
             self._log.info(f"MID {mid} no bounce is sent: the sender is not to be told", mid=mid)
+
+    def _common(self, terms: Terms) -> bounces.Terms:
+        return bounces.Terms(terms.hostname, self.delivery.bounce_from or "", self.delivery.bounce_max_size)
 
     def _record_connection(self, connection: Connection, *, delivered: bool) -> None:
         terms, tls = connection.terms, connection.tls
@@ -193,3 +279,8 @@ class Settling:
 
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _hop(failure: Failure) -> Hop:
+    """Where it failed, for tracking."""
+    return Hop(failure.host or None, failure.address or None)

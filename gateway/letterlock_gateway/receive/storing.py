@@ -13,7 +13,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.report.log import Log
-from letterlock_gateway.spool import NewMessage, SpoolFailed
+from letterlock_gateway.spool import NewMessage, SpoolFailed, SpoolFull
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ class Intake:
             envid=given.envid,
             received_protocol=peer.tls.protocol if peer.tls else None,
             received_cipher=peer.tls.cipher if peer.tls else None,
+            client=f"{peer.host} [{peer.address}]".lstrip(),
         )
         try:
             stored = await hub.spool.take(message, draft=self._draft)
@@ -90,7 +91,7 @@ class Intake:
             self._draft.discard()
             text = f"MID {mid} ICID {peer.icid} could not be stored: {failure}"
             hub.mail_log.error(text, icid=peer.icid, mid=mid)
-            return replies.STORE_FAILED
+            return replies.BUFFERS_FULL if isinstance(failure, SpoolFull) else replies.STORE_FAILED
         _tell(hub.mail_log, message, mid, stored.rids)
         return replies.queued(mid)
 

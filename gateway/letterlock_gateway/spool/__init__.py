@@ -6,19 +6,22 @@ complete. The same database answers where a message is or went. Used by `receive
 (everything else).
 """
 
+from letterlock_gateway.spool.changes import Hop
 from letterlock_gateway.spool.drafts import Draft
-from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed
+from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
 from letterlock_gateway.spool.messages import NewMessage, NewRecipient, Queued, domain_of
 from letterlock_gateway.spool.spool import Spool, Stored
 
 __all__ = [
     "Draft",
+    "Hop",
     "NewMessage",
     "NewRecipient",
     "Queued",
     "Spool",
     "SpoolClosed",
     "SpoolFailed",
+    "SpoolFull",
     "Stored",
     "domain_of",
 ]

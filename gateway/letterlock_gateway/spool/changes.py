@@ -35,6 +35,7 @@ class Insert:
     in_file: bool
     draft: Draft | None = None
     """Where the body lies, if it came in pieces; the message's own is empty then."""
+    message_id: str = ""
 
     @property
     def rids(self) -> range:
@@ -47,7 +48,7 @@ class Insert:
         """Write message, body (unless it is in a file) and recipients."""
         message, rids = self.message, self.rids
         connection.execute(
-            "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            "INSERT INTO message VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
                 self.mid,
                 message.sender,
@@ -63,6 +64,9 @@ class Insert:
                 self.in_file,
                 rids[0],
                 rids[-1],
+                self.message_id,
+                message.client,
+                message.about,
             ),
         )
         if not self.in_file:
@@ -102,6 +106,22 @@ class Insert:
         ]
 
 
+@dataclass(frozen=True, slots=True)
+class Hop:
+    """Where a recipient's mail went, or did not, for tracking. None: it came to no host, or to no TLS."""
+
+    host: str | None = None
+    address: str | None = None
+    protocol: str | None = None
+    cipher: str | None = None
+    verified: bool | None = None
+    matched_name: str | None = None
+
+    def columns(self) -> tuple[object, ...]:
+        """Values for host, ip, protocol, cipher, verified, matched_name."""
+        return (self.host, self.address, self.protocol, self.cipher, self.verified, self.matched_name)
+
+
 @dataclass
 class Finish:
     """Recipients that need no more delivery.
@@ -110,11 +130,9 @@ class Finish:
     """
 
     rids: Sequence[int]
-    outcome: Literal["delivered", "bounced"]
+    outcome: Literal["delivered", "bounced", "deleted"]
     at: float
-    host: str | None
-    protocol: str | None
-    verified: bool | None
+    hop: Hop
     reply: str
     notice: Insert | None = None
     emptied: dict[int, bool] = field(default_factory=dict[int, bool])
@@ -128,9 +146,10 @@ class Finish:
             mids.update(
                 row[0]
                 for row in connection.execute(
-                    "UPDATE recipient SET outcome = ?, finished_at = ?, host = ?, protocol = ?, verified = ?,"
-                    " reply = ? WHERE rid = ? AND outcome IS NULL RETURNING mid",
-                    (self.outcome, self.at, self.host, self.protocol, self.verified, self.reply, rid),
+                    "UPDATE recipient SET outcome = ?, finished_at = ?, host = ?, ip = ?, protocol = ?,"
+                    " cipher = ?, verified = ?, matched_name = ?, reply = ? WHERE rid = ? AND outcome IS NULL"
+                    " RETURNING mid",
+                    (self.outcome, self.at, *self.hop.columns(), self.reply, rid),
                 ).fetchall()
             )
         for mid in mids:
@@ -153,14 +172,31 @@ class Defer:
     rids: Sequence[int]
     next_attempt: float
     reason: str
+    at: float
+    hop: Hop
+    notice: Insert | None = None
+    """Tells the sender of the delay; these recipients are told of no second time."""
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Count the attempt."""
         connection.executemany(
-            "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?, reply = ?"
-            " WHERE rid = ? AND outcome IS NULL",
-            [(self.next_attempt, self.reason, rid) for rid in self.rids],
+            "UPDATE recipient SET attempts = attempts + 1, next_attempt = ?, reply = ?, last_attempt = ?,"
+            " host = ?, ip = ?, told_delay = told_delay OR ? WHERE rid = ? AND outcome IS NULL",
+            [
+                (
+                    self.next_attempt,
+                    self.reason,
+                    self.at,
+                    self.hop.host,
+                    self.hop.address,
+                    self.notice is not None,
+                    rid,
+                )
+                for rid in self.rids
+            ],
         )
+        if self.notice is not None:
+            self.notice.apply(connection)
 
 
 @dataclass
@@ -176,3 +212,33 @@ class Hasten:
             "UPDATE recipient SET next_attempt = ? WHERE rid = ? AND outcome IS NULL AND next_attempt > ?",
             [(self.now, rid, self.now) for rid in self.rids],
         )
+
+
+@dataclass
+class Prune:
+    """What was finished before a moment is forgotten: up to so many messages, in the order of their numbers."""
+
+    after: int
+    """The mid to go on behind."""
+    before: float
+    limit: int = 500
+    reached: int | None = None
+    """Result: the last mid that was looked at; None: there are no more."""
+
+    def apply(self, connection: sqlite3.Connection) -> None:
+        """Remove messages of which no recipient waits, and that ended before `before`."""
+        rows = connection.execute(
+            "SELECT mid, first_rid, last_rid, queued_at FROM message WHERE mid > ? ORDER BY mid LIMIT ?",
+            (self.after, self.limit),
+        ).fetchall()
+        # Numbers grow with time: the first one that is too young ends it.
+        old = [row for row in rows if row[3] < self.before]
+        self.reached = rows[-1][0] if len(old) == self.limit else None
+        for mid, first, last, _ in old:
+            open_or_fresh = connection.execute(
+                "SELECT 1 FROM recipient WHERE rid BETWEEN ? AND ? AND (outcome IS NULL OR finished_at >= ?) LIMIT 1",
+                (first, last, self.before),
+            ).fetchone()
+            if open_or_fresh is None:
+                connection.execute("DELETE FROM recipient WHERE rid BETWEEN ? AND ?", (first, last))
+                connection.execute("DELETE FROM message WHERE mid = ?", (mid,))

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import Final
 
+from letterlock_gateway.spool import headers
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies, OpenBody
 from letterlock_gateway.spool.failures import SpoolFailed
 
@@ -26,6 +27,8 @@ class Draft:
         self.mid = mid
         self.size = 0
         """Octets so far."""
+        self.message_id = ""
+        """Of a body that lies in its file."""
         self.room: Callable[[], None] | None = None
         """Called when it is no longer full."""
         self._bodies = bodies
@@ -95,6 +98,8 @@ class Draft:
     def _write_pending(self) -> None:
         pieces, size = self._pending, self._waiting
         self._pending, self._waiting = [], 0
+        if self._file is None:
+            self.message_id = headers.message_id(b"".join(pieces))
         file = self._file = self._file or OpenBody(self._bodies, self.mid)
         self._writing = asyncio.get_running_loop().run_in_executor(self._threads, file.write, pieces)
         self._writing.add_done_callback(lambda done: self._written(done, size))

@@ -34,6 +34,10 @@ class NewMessage:
     received_protocol: str | None = None
     """TLS version it was received over; None: in clear, or made here."""
     received_cipher: str | None = None
+    client: str = ""
+    """Who brought it, for tracking: verified name and address; empty: made here."""
+    about: int | None = None
+    """The message that this one, made here, tells of (a bounce, a notice)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,8 @@ class Queued:
     size: int
     """Of the body, bytes."""
     received_protocol: str | None
+    told_delay: bool = False
+    """Whether the sender has been told that it waits."""
 
 
 def domain_of(address: str) -> str:

@@ -1,7 +1,8 @@
 """Look-ups in the database, for the reader's thread (at the start: for the one that opens the spool)."""
 
 import sqlite3
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from letterlock_gateway.spool.messages import Queued
@@ -9,7 +10,7 @@ from letterlock_gateway.spool.messages import Queued
 _ROWS_AT_A_TIME: Final = 500
 _QUEUED: Final = (
     "SELECT rid, r.mid, address, domain, sender, attempts, queued_at, next_attempt, smtputf8, body_8bit,"
-    " notify, orcpt, ret, envid, size, received_protocol FROM recipient r JOIN message m ON m.mid = r.mid"
+    " notify, orcpt, ret, envid, size, received_protocol, told_delay FROM recipient r JOIN message m ON m.mid = r.mid"
     " WHERE outcome IS NULL AND rid IN ({})"
 )
 
@@ -21,7 +22,8 @@ def recipients(connection: sqlite3.Connection, rids: Sequence[int]) -> dict[int,
         chunk = rids[start : start + _ROWS_AT_A_TIME]
         for row in connection.execute(_QUEUED.format(",".join("?" * len(chunk))), chunk):
             values: list[Any] = list(row)
-            values[8], values[9] = bool(values[8]), bool(values[9])
+            for flag in (8, 9, 16):
+                values[flag] = bool(values[flag])
             found[values[0]] = Queued(*values)
     return found
 
@@ -37,9 +39,10 @@ def waiting_domains(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     return connection.execute("SELECT rid, domain FROM recipient WHERE outcome IS NULL").fetchall()
 
 
-def waiting_times(connection: sqlite3.Connection) -> list[tuple[float, int]]:
-    """(next attempt, rid) of the same."""
-    return connection.execute("SELECT next_attempt, rid FROM recipient WHERE outcome IS NULL").fetchall()
+def waiting_times(connection: sqlite3.Connection) -> Iterator[tuple[float, int, str]]:
+    """(next attempt, rid, domain) of the same; read as they are asked for."""
+    rows = connection.execute("SELECT next_attempt, rid, domain FROM recipient WHERE outcome IS NULL")
+    return ((time, rid, sys.intern(domain)) for time, rid, domain in rows)
 
 
 def mids_in_files(connection: sqlite3.Connection) -> list[int]:

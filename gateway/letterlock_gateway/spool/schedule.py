@@ -1,22 +1,32 @@
 """When each undelivered recipient is due, and which ones are being delivered right now. Pure.
 
-Used by the spool alone. In memory (about 150 bytes a recipient): leases are meant to end with the process,
+Used by the spool alone. In memory (about 300 bytes a recipient): leases are meant to end with the process,
 and a restart finds everything due as the database says.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections import Counter, deque
+from collections.abc import Callable, Iterable
+
+type Room = Callable[[str], int]
+"""How many more recipients of a domain may be leased."""
 
 
 class Schedule:
     """A queue by time, with leases. Times are Unix seconds."""
 
-    def __init__(self, waiting: Iterable[tuple[float, int]] = ()) -> None:
-        """`waiting` are (next attempt, rid)."""
-        self._due: dict[int, float] = {rid: time for time, rid in waiting}
+    def __init__(self, waiting: Iterable[tuple[float, int, str]] = ()) -> None:
+        """`waiting` are (next attempt, rid, domain)."""
+        self._due: dict[int, float] = {}
+        self._domains: dict[int, str] = {}
+        for time, rid, domain in waiting:
+            self._due[rid] = time
+            self._domains[rid] = domain
         # Entries whose time is no longer the one in `_due` are stale, and skipped when they come up.
         self._heap: list[tuple[float, int]] = [(time, rid) for rid, time in self._due.items()]
         heapq.heapify(self._heap)
+        self._parked: dict[str, deque[tuple[float, int]]] = {}
+        """What is due and waits for room, by domain: a domain that is slow must not hold up the others."""
         self._leased: dict[int, float] = {}
         self._hastened: dict[int, float] = {}
 
@@ -26,23 +36,55 @@ class Schedule:
     def __contains__(self, rid: int) -> bool:
         return rid in self._due or rid in self._leased
 
-    def add(self, rid: int, time: float) -> None:
-        """`rid` waits until `time`; one that was leased no longer is."""
+    def add(self, rid: int, time: float, domain: str = "") -> None:
+        """`rid` waits until `time`; one that was leased no longer is. `domain`: of a new one."""
         self._leased.pop(rid, None)
+        self._domains.setdefault(rid, domain)
         self._due[rid] = time
         heapq.heappush(self._heap, (time, rid))
 
-    def lease(self, now: float, limit: int) -> list[int]:
-        """Up to `limit` recipients that are due, earliest first. They are leased from now on."""
+    def lease(self, now: float, limit: int, room: Room | None = None) -> list[int]:
+        """Up to `limit` recipients that are due, earliest first; of no domain more than it has `room` for.
+
+        They are leased from now on.
+        """
         taken: list[int] = []
+        count: Counter[str] = Counter()
+
+        def has_room(domain: str) -> bool:
+            return room is None or count[domain] < room(domain)
+
+        def take(rid: int, time: float, domain: str) -> None:
+            del self._due[rid]
+            self._leased[rid] = time
+            taken.append(rid)
+            count[domain] += 1
+
+        for domain, parked in list(self._parked.items()):
+            while parked and len(taken) < limit and has_room(domain):
+                time, rid = parked.popleft()
+                if self._due.get(rid) == time:
+                    take(rid, time, domain)
+            if not parked:
+                del self._parked[domain]
         while self._heap and self._heap[0][0] <= now and len(taken) < limit:
             time, rid = heapq.heappop(self._heap)
             if self._due.get(rid) != time:
                 continue
-            del self._due[rid]
-            self._leased[rid] = time
-            taken.append(rid)
+            domain = self._domains[rid]
+            if domain in self._parked or not has_room(domain):
+                self._parked.setdefault(domain, deque()).append((time, rid))
+            else:
+                take(rid, time, domain)
         return taken
+
+    def waits_for_room(self, domain: str) -> bool:
+        """Whether something of `domain` is due that there was no room for."""
+        return domain in self._parked
+
+    def is_leased(self, rid: int) -> bool:
+        """Whether it is being delivered, or about to be."""
+        return rid in self._leased
 
     def release(self, rid: int) -> None:
         """Give a lease back: the recipient is due as before."""
@@ -61,14 +103,22 @@ class Schedule:
         elif self._due.get(rid, now) > now:
             self.add(rid, now)
 
+    def no_later_than(self, latest: float) -> int:
+        """What waits for longer than until `latest` is due then: the clock was set back. Gives how many."""
+        late = [rid for rid, time in self._due.items() if time > latest]
+        for rid in late:
+            self.add(rid, latest)
+        return len(late)
+
     def remove(self, rid: int) -> None:
         """`rid` is finished."""
         self._due.pop(rid, None)
         self._leased.pop(rid, None)
         self._hastened.pop(rid, None)
+        self._domains.pop(rid, None)
 
     def next_due(self) -> float | None:
-        """When the first one that is not leased is due; None: there is none."""
+        """When the first one that is neither leased nor waits for room is due; None: there is none."""
         while self._heap:
             time, rid = self._heap[0]
             if self._due.get(rid) == time:

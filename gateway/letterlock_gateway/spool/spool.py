@@ -6,7 +6,9 @@ Coroutines over the writer thread, and a reader thread for look-ups.
 import asyncio
 import contextlib
 import fcntl
+import os
 import sqlite3
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,20 +17,25 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Self
 
-from letterlock_gateway.spool import reads, schema
+from letterlock_gateway.spool import headers, reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
-from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Insert
+from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
 from letterlock_gateway.spool.drafts import Draft
-from letterlock_gateway.spool.failures import SpoolFailed
+from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
 from letterlock_gateway.spool.messages import NewMessage, Queued
 from letterlock_gateway.spool.recent import Recent
-from letterlock_gateway.spool.schedule import Schedule
+from letterlock_gateway.spool.schedule import Room, Schedule
 from letterlock_gateway.spool.writer import Writer
 
 # Numbers of one member's workers never meet: the last three digits are the worker's, so that a log line with
 # MID 7002 can only be the seventh message of worker 2. More than a thousand workers in one member are not to
 # be expected.
 NUMBER_STEP: Final = 1000
+# Room on the disk that new mail never takes, so that there is some for what became of the mail that is here:
+# bytes, and at most this part of the file system. The log between two checkpoints is 16 MiB.
+_RESERVE: Final = 64 << 20
+_RESERVE_PART: Final = 20
+_NOWHERE: Final = Hop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +59,7 @@ class Spool:
     ) -> None:
         """Blocking; use `open`."""
         self._clock = clock
+        self._directory = directory
         self._lock = lock
         self.number = int(directory.name) % NUMBER_STEP if directory.name.isdigit() else 0
         self._connection = schema.open_for_writing(directory)
@@ -100,8 +108,8 @@ class Spool:
     async def store(self, message: NewMessage, mid: int | None = None) -> int:
         """Store `message` and return its number once it is synced to disk.
 
-        Raises SpoolFailed: then nothing is stored. A caller that is cancelled while it waits
-        leaves the message stored.
+        Raises SpoolFailed: then nothing is stored (SpoolFull: there is no room). A caller that is cancelled
+        while it waits leaves the message stored.
         """
         return (await self.take(message, mid)).mid
 
@@ -118,6 +126,7 @@ class Spool:
             if small is not None:
                 draft.discard()
                 message, draft = replace(message, body=small), None
+        self._check_room(len(message.body))
         insert = self._insert(message, self.new_mid() if mid is None else mid, draft)
         await self._commit(insert, insert)
         return Stored(insert.mid, insert.rids)
@@ -134,19 +143,22 @@ class Spool:
         self._next_mid += NUMBER_STEP
         return self._next_mid - NUMBER_STEP
 
-    async def due(self, now: float, limit: int) -> list[Queued]:
-        """Up to `limit` recipients whose time has come.
+    async def due(self, now: float, limit: int, room: Room | None = None) -> list[Queued]:
+        """Up to `limit` recipients whose time has come, of no domain more than there is `room` for.
 
-        Each is leased until it is delivered, bounced, deferred or released.
+        Each is leased until it is delivered, bounced, deferred or released. Raises SpoolFailed: none is.
         """
-        rids = self._schedule.lease(now, limit)
+        rids = self._schedule.lease(now, limit, room)
         found = {rid: queued for rid in rids if (queued := self._recent.take(rid))}
         missing = [rid for rid in rids if rid not in found]
         if missing:
             try:
                 found |= await self._read(lambda: reads.recipients(self._reading, missing))
-            except BaseException:
-                self.release(rids)
+            except BaseException as problem:
+                for rid in rids:
+                    self._schedule.release(rid)
+                if isinstance(problem, sqlite3.Error):
+                    raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
                 raise
         return [found[rid] for rid in rids if rid in found]
 
@@ -168,29 +180,55 @@ class Spool:
             raise SpoolFailed(f"the body of message {mid} cannot be read: {problem}") from problem
 
     async def delivered(
-        self, rids: Sequence[int], *, host: str, reply: str, protocol: str | None, verified: bool
+        self, rids: Sequence[int], *, hop: Hop, reply: str, notice: NewMessage | None = None
     ) -> None:
-        """A next hop took them. Raises SpoolFailed."""
-        await self._commit(
-            Finish(tuple(rids), "delivered", self._clock(), host, protocol, verified, reply), None
-        )
+        """A next hop took them. `notice` is stored in the same transaction. Raises SpoolFailed."""
+        insert = self._notice(notice)
+        await self._commit(Finish(tuple(rids), "delivered", self._clock(), hop, reply, insert), insert)
 
-    async def bounced(self, rids: Sequence[int], *, reason: str, notice: NewMessage | None) -> None:
+    async def bounced(
+        self, rids: Sequence[int], *, reason: str, notice: NewMessage | None, hop: Hop = _NOWHERE
+    ) -> None:
         """They will not be delivered. `notice` is stored in the same transaction. Raises SpoolFailed.
 
         Then nothing changed.
         """
-        insert = self._insert(notice, self.new_mid()) if notice is not None else None
-        await self._commit(
-            Finish(tuple(rids), "bounced", self._clock(), None, None, None, reason, insert), insert
-        )
+        insert = self._notice(notice)
+        await self._commit(Finish(tuple(rids), "bounced", self._clock(), hop, reason, insert), insert)
 
-    async def deferred(self, rids: Sequence[int], *, next_attempt: float, reason: str) -> None:
+    async def deferred(
+        self,
+        rids: Sequence[int],
+        *,
+        next_attempt: float,
+        reason: str,
+        hop: Hop = _NOWHERE,
+        notice: NewMessage | None = None,
+    ) -> None:
         """They are tried again at `next_attempt`, Unix seconds (at once, where `hasten` came meanwhile).
+
+        `notice` tells the sender of the delay, and is stored in the same transaction. Raises SpoolFailed: they
+        are tried again all the same, but it is not on disk.
+        """
+        insert = self._notice(notice)
+        change = Defer(tuple(rids), next_attempt, reason, self._clock(), hop, insert)
+        await self._commit(change, insert)
+
+    async def delete(self, rids: Sequence[int], *, reason: str) -> None:
+        """They are not delivered, and nobody is told: an administrator says so. Raises SpoolFailed."""
+        await self._commit(Finish(tuple(rids), "deleted", self._clock(), _NOWHERE, reason), None)
+
+    async def prune(self, before: float) -> None:
+        """Forget what was finished before `before` (Unix seconds), a few hundred messages at a time.
 
         Raises SpoolFailed.
         """
-        await self._commit(Defer(tuple(rids), next_attempt, reason), None)
+        change = Prune(0, before)
+        while True:
+            await self._commit(change, None)
+            if change.reached is None:
+                return
+            change = Prune(change.reached, before)
 
     def release(self, rids: Sequence[int]) -> None:
         """Give leases back without an attempt having been made."""
@@ -203,13 +241,35 @@ class Spool:
 
         Raises SpoolFailed.
         """
+        try:
+            waiting = await self._read(lambda: reads.waiting_domains(self._reading))
+        except sqlite3.Error as problem:
+            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        await self.hasten_these([rid for rid, domain in waiting if domains is None or domains(domain)])
+
+    async def hasten_these(self, rids: Sequence[int]) -> None:
+        """These recipients are due now, as far as they wait. Raises SpoolFailed."""
         now = self._clock()
-        waiting = await self._read(lambda: reads.waiting_domains(self._reading))
-        rids = [rid for rid, domain in waiting if domains is None or domains(domain)]
+        rids = [rid for rid in rids if rid in self._schedule]
         for rid in rids:
             self._schedule.hasten(rid, now)
         self.stored.set()
         await self._commit(Hasten(rids, now), None)
+
+    def waits(self, rid: int) -> bool:
+        """Whether `rid` is neither finished nor leased: nobody works on it."""
+        return rid in self._schedule and not self._schedule.is_leased(rid)
+
+    def waits_for_room(self, domain: str) -> bool:
+        """Whether recipients of `domain` are due that `due` had no room for."""
+        return self._schedule.waits_for_room(domain)
+
+    def no_later_than(self, latest: float) -> int:
+        """What would wait beyond `latest` (Unix seconds) is due then. Gives how many that were."""
+        moved = self._schedule.no_later_than(latest)
+        if moved:
+            self.stored.set()
+        return moved
 
     def queue_length(self) -> int:
         """Recipients that are neither delivered nor bounced."""
@@ -235,19 +295,41 @@ class Spool:
     def _after(self, highest: int) -> int:
         return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self.number
 
+    def _check_room(self, size: int) -> None:
+        """Raise SpoolFull if a new message of `size` bytes would take of the reserve."""
+        try:
+            disk = os.statvfs(self._directory)
+        except OSError as problem:
+            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        reserve = min(_RESERVE, whole // _RESERVE_PART)
+        if whole and free < reserve + size:
+            raise SpoolFull(f"only {free >> 20} MiB are free in {self._directory}: make room there")
+
+    def _notice(self, notice: NewMessage | None) -> Insert | None:
+        return self._insert(notice, self.new_mid()) if notice is not None else None
+
     def _insert(self, message: NewMessage, mid: int, draft: Draft | None = None) -> Insert:
         first = self._next_rid
         self._next_rid += NUMBER_STEP * len(message.recipients)
         size = len(message.body) if draft is None else draft.size
         return Insert(
-            mid, first, NUMBER_STEP, message, self._clock(), size, in_file=size > IN_DATABASE, draft=draft
+            mid,
+            first,
+            NUMBER_STEP,
+            message,
+            self._clock(),
+            size,
+            in_file=size > IN_DATABASE,
+            draft=draft,
+            message_id=headers.message_id(message.body) if draft is None else draft.message_id,
         )
 
     async def _commit(self, change: Change, insert: Insert | None) -> None:
         if self._writer is None:
             if insert is not None and insert.draft is not None:
                 insert.draft.discard()
-            raise SpoolFailed("the spool is closed")
+            raise SpoolClosed("the spool is closed")
         if insert is None or not insert.in_file:
             await self._writer.submit(change)
             return
@@ -265,10 +347,12 @@ class Spool:
             try:
                 await loop.run_in_executor(self._threads, self._bodies.write, insert.mid, insert.message.body)
             except OSError as problem:
-                raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+                failure = SpoolFailed(f"{type(problem).__name__}: {problem}")
+                self._done(change, failure)
+                raise failure from problem
         if self._writer is None:
             self._bodies.remove(insert.mid)
-            raise SpoolFailed("the spool is closed")
+            raise SpoolClosed("the spool is closed")
         await self._writer.submit(change)
 
     def _file_done(self, whole: asyncio.Future[Any]) -> None:
@@ -279,7 +363,11 @@ class Spool:
     def _done(self, change: Change, problem: BaseException | None) -> None:
         """On the loop, after a commit and before its caller goes on: memory follows the disk."""
         insert = (
-            change if isinstance(change, Insert) else change.notice if isinstance(change, Finish) else None
+            change
+            if isinstance(change, Insert)
+            else change.notice
+            if isinstance(change, Finish | Defer)
+            else None
         )
         if isinstance(change, Defer):
             # Also where it could not be written: better tried later than at once and for ever.
@@ -299,11 +387,11 @@ class Spool:
                 if in_file:
                     self._threads.submit(self._bodies.remove, mid)
         if insert is not None:
-            self._recent.add(
-                insert.queued(), insert.mid, insert.message.body if insert.draft is None else None
-            )
+            queued = insert.queued()
+            domains = {one.rid: sys.intern(one.domain) for one in queued}
+            self._recent.add(queued, insert.mid, insert.message.body if insert.draft is None else None)
             for rid in insert.rids:
-                self._schedule.add(rid, insert.queued_at)
+                self._schedule.add(rid, insert.queued_at, domains[rid])
             self.stored.set()
 
     async def _read[Value](self, read: Callable[[], Value]) -> Value:
