@@ -11,8 +11,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from letterlock_cli import resource_commands
+from letterlock_cli import queue_commands, resource_commands
 from letterlock_cli.failures import CommandError
+from letterlock_cli.track_command import track
 
 LogFormat = Annotated[Literal["json", "text"], typer.Option(help="Form of the log on stdout.")]
 
@@ -35,6 +36,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 resource_commands.register(app)
+app.add_typer(queue_commands.commands, name="queue")
+app.command()(track)
 
 
 def _version(wanted: bool) -> None:
@@ -189,6 +192,20 @@ def gateway(
             "grace": grace,
         },
     )
+
+
+@app.command(hidden=True)
+def member(
+    request: Annotated[str, typer.Argument(help="A request, JSON.")],
+    *,
+    spool: Annotated[Path, typer.Option(metavar="DIR", help="The member's spool.")],
+) -> None:
+    """Answer a request about the member that runs here, as JSON: what `queue` and `track` run in pods."""
+    import json
+
+    from letterlock_cli.members import answer_here
+
+    print(json.dumps(answer_here(spool, request), ensure_ascii=False))
 
 
 def main() -> None:

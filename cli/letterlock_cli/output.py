@@ -31,6 +31,16 @@ def print_objects(objects: Sequence[Object], form: Format, *, single: bool = Fal
         print(yaml.safe_dump(body, sort_keys=False, allow_unicode=True, width=120), end="")
 
 
+def print_plain(values: Sequence[Object], form: Format) -> None:
+    """Values that are no Kubernetes objects, for machines: a list."""
+    if form is Format.JSON:
+        print(json.dumps(values, indent=2, ensure_ascii=False))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(list(values), sort_keys=False, allow_unicode=True, width=120), end="")
+
+
 def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing: str) -> None:
     """Columns padded with spaces, as kubectl does. `nothing`: said on stderr where there are no rows."""
     if not rows:

@@ -1,7 +1,7 @@
 """Where commands read resources from: a cluster, or the state of `letterlock up` on a folder.
 
-Called by `resource_commands`. Objects come as plain dicts, as `kubectl get -o json` prints them, so that both
-look alike.
+Called by `resource_commands` and `members`. Objects come as plain dicts, as `kubectl get -o json` prints them,
+so that both look alike.
 """
 
 import asyncio
@@ -46,7 +46,7 @@ def secret(where: Where, name: str) -> dict[str, bytes]:
     if where.directory is not None or where.state is not None:
         from letterlock_cli.up.state import State
 
-        keep = State(_state_directory(where)).keeps().get(name)
+        keep = State(state_directory(where)).keeps().get(name)
         if keep is None:
             raise CommandError(f"Secret {name} is not there yet: does `letterlock up` run?")
         return dict(keep.data)
@@ -54,7 +54,8 @@ def secret(where: Where, name: str) -> dict[str, bytes]:
     return {key: base64.b64decode(value) for key, value in part(found, "data").items()}
 
 
-def _state_directory(where: Where) -> Path:
+def state_directory(where: Where) -> Path:
+    """The state of `letterlock up` that `where` means. Raises CommandError."""
     from letterlock_cli.up.state import default_directory
 
     directory = where.state or default_directory(cast("Path", where.directory))
@@ -69,7 +70,7 @@ def _state_directory(where: Where) -> Path:
 def _from_folder(where: Where, kinds: tuple[str, ...]) -> list[Object]:
     from letterlock_cli.up.state import State
 
-    state = State(_state_directory(where))
+    state = State(state_directory(where))
     for problem in state.problems():
         print(f"error: {problem}", file=sys.stderr)
     return [item for (kind, _), item in sorted(state.objects().items()) if kind in kinds]
@@ -79,10 +80,10 @@ async def _from_cluster(where: Where, kinds: tuple[str, ...]) -> list[Object]:
     from letterlock_operator import api
 
     found: list[Object] = []
-    async with _client(where) as (client, namespace):
+    async with client(where) as (cluster, namespace):
         for kind in kinds:
             try:
-                items, _ = await client.list(kind, namespace)
+                items, _ = await cluster.list(kind, namespace)
             except api.NotFound as error:
                 raise CommandError(
                     "this cluster does not know Letterlock's resources: kubectl apply -f crds/"
@@ -96,15 +97,15 @@ async def _from_cluster(where: Where, kinds: tuple[str, ...]) -> list[Object]:
 async def _secret_from_cluster(where: Where, name: str) -> Object:
     from letterlock_operator import api
 
-    async with _client(where) as (client, namespace):
+    async with client(where) as (cluster, namespace):
         try:
-            return await client.get("Secret", namespace, name)
+            return await cluster.get("Secret", namespace, name)
         except api.APIError as error:
             raise CommandError(f"cannot read Secret {name} in namespace {namespace}: {error}") from error
 
 
 @asynccontextmanager
-async def _client(where: Where) -> AsyncGenerator[tuple["API", str]]:
+async def client(where: Where) -> AsyncGenerator[tuple["API", str]]:
     """A client of the cluster that `where` says, and the namespace."""
     from letterlock_operator import access, api
 

@@ -11,11 +11,13 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from letterlock_gateway import channel, mount, watching
+from letterlock_gateway.manage import control
 from letterlock_gateway.manage.endpoints import Endpoints, Facts
 from letterlock_gateway.manage.merging import Refusal, Report, merge
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.running import RunningSet
+from letterlock_gateway.spool.spool import NUMBER_STEP
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.workers import Heard, WorkerProcess
 
@@ -65,7 +67,7 @@ class Member:
             options.state_address, options.state_port, options.health_port, facts
         )
         try:
-            async with asyncio.TaskGroup() as tasks:
+            async with control.serve(options.spool, self._carry), asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._gather(), name="reports")
                 tasks.create_task(self._watch(endpoints), name="mount")
         finally:
@@ -84,6 +86,19 @@ class Member:
             problems=self._problems.texts(),
         )
         return state.model_dump_json(by_alias=True).encode()
+
+    async def _carry(self, order: channel.Message) -> channel.Message:
+        """Have an order about the queue carried out by the workers whose messages it names: their numbers tell."""
+        numbers = {mid % NUMBER_STEP for mid in order["mids"]}
+        chosen = [one for number, one in self._workers.items() if not numbers or number in numbers]
+        answers = await asyncio.gather(*(one.ask(order) for one in chosen))
+        merged: dict[str, list[object]] = {"done": [], "busy": [], "problems": []}
+        for worker, answer in zip(chosen, answers, strict=True):
+            for key in merged if answer else ():
+                merged[key] += answer[key] if answer else []
+            if answer is None:
+                merged["problems"].append(f"worker {worker.number} does not run just now: try again")
+        return merged
 
     async def _gather(self) -> None:
         while True:

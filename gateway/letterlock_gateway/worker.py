@@ -23,6 +23,7 @@ from letterlock_api.state import ListenerState
 from letterlock_gateway import channel
 from letterlock_gateway.counters import Counters, Tally
 from letterlock_gateway.deliver import Delivery
+from letterlock_gateway.manage import queue
 from letterlock_gateway.manage.merging import report_message
 from letterlock_gateway.mount import MountRefused, assemble
 from letterlock_gateway.nursery import end_with_parent
@@ -64,6 +65,8 @@ class Worker:
         self._refused, self._refused_reason = "", ""
         self._listeners: list[ListenerState] = []
         self._spool: Spool | None = None
+        self._delivery: Delivery | None = None
+        self._orders: set[asyncio.Task[None]] = set()
         self._sent: Any = None
 
     async def run(self) -> None:
@@ -84,12 +87,25 @@ class Worker:
             if message["kind"] == "set":
                 self._wanted = message
                 self._news.set()
+            elif message["kind"] == "order":
+                order = asyncio.create_task(self._carry_out(message), name="order")
+                self._orders.add(order)
+                order.add_done_callback(self._orders.discard)
             elif message["kind"] == "stop":
                 self._stop.set()
         self._orphaned = True
         # Should the end get stuck, the kernel's default action for this signal ends the process.
         signal.setitimer(signal.ITIMER_REAL, _ORPHAN_GRACE * 2 + 1)
         self._stop.set()
+
+    async def _carry_out(self, message: channel.Message) -> None:
+        """An order of an administrator about the queue."""
+        if self._spool is None or self._delivery is None:
+            answer: channel.Message = {"done": [], "busy": [], "problems": [self._problem]}
+        else:
+            answer = await queue.carry_out(message["order"], self._spool, self._delivery, self._log)
+        answered = {"kind": "answer", "number": message["number"], "answer": answer}
+        await self._messages.send(channel.encode(answered))
 
     async def _work(self) -> None:
         spool = await self._open_spool()
@@ -99,6 +115,7 @@ class Worker:
         self._problem = ""
         reception = Reception(spool, self._log, self._options, time.time, self._tally)
         delivery = Delivery(spool, self._log, self._outcomes, time.time, tally=self._tally)
+        self._delivery = delivery
         delivering = asyncio.create_task(delivery.run(), name="delivery")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         taking = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")

@@ -44,6 +44,9 @@ class WorkerProcess:
         self._child: Child | None = None
         self._task: asyncio.Task[None] | None = None
         self._stopping = asyncio.Event()
+        self._messages: channel.Channel | None = None
+        self._orders: dict[int, asyncio.Future[channel.Message]] = {}
+        self._count = 0
         self.had_spool = (options.spool / str(number)).is_dir()
         """Whether there was a spool before this member started."""
 
@@ -55,6 +58,23 @@ class WorkerProcess:
         """Hand over a set (`channel.set_message`) soon, and to every process that takes its place later."""
         self._offer = set_message
         self._offered.set()
+
+    async def ask(self, order: channel.Message) -> channel.Message | None:
+        """What the worker says to an order about the queue; None: it does not run, or has died of it."""
+        if self._messages is None:
+            return None
+        self._count += 1
+        number = self._count
+        answer = self._orders[number] = asyncio.get_running_loop().create_future()
+        try:
+            await self._messages.send(channel.encode({"kind": "order", "number": number, "order": order}))
+            return await answer
+        except asyncio.CancelledError:
+            if answer.cancelled():  # the worker is gone; else it is we who are cancelled
+                return None
+            raise
+        finally:
+            del self._orders[number]
 
     async def stop(self) -> None:
         """End it: its sessions get the grace period; killed if it does not leave then."""
@@ -96,8 +116,14 @@ class WorkerProcess:
                 feeding = asyncio.create_task(self._feed(messages))
                 try:
                     while (message := await messages.receive()) is not None:
-                        self._heard.put_nowait((self.number, message))
+                        if message["kind"] == "answer":
+                            self._answered(message)
+                        else:
+                            self._heard.put_nowait((self.number, message))
                 finally:
+                    self._messages = None
+                    for waiting in self._orders.values():
+                        waiting.cancel()
                     feeding.cancel()
             finally:
                 messages.close()
@@ -105,6 +131,11 @@ class WorkerProcess:
         if not await _within(child.ended, _MARGIN):
             self._nursery.kill(child)
         return await child.ended
+
+    def _answered(self, message: channel.Message) -> None:
+        waiting = self._orders.get(message["number"])
+        if waiting is not None and not waiting.done():
+            waiting.set_result(message["answer"])
 
     async def _feed(self, messages: channel.Channel) -> None:
         start = {
@@ -114,6 +145,7 @@ class WorkerProcess:
             "options": self._options.to_json(),
         }
         await messages.send(channel.encode(start))
+        self._messages = messages
         sent: bytes | None = None
         while True:
             if self._stopping.is_set():

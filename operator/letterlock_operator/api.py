@@ -4,10 +4,11 @@ Called by `reconcile` (lists), `act` (writes) and `members` (pod annotations). O
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import aiohttp
 
@@ -19,6 +20,9 @@ FIELD_MANAGER: Final = "letterlock"
 # One request; a list of 10,000 resources takes about 2 s on a small machine, in pages of 500 far less each.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=30, connect=5)
 _PAGE: Final = 500
+# Channels of an exec stream, and the largest message that we take: far beyond what a kubelet sends at once.
+_STDOUT, _STDERR, _ENDED = 1, 2, 3
+_EXEC_LIMIT: Final = 16 << 20
 
 type Object = dict[str, Any]
 
@@ -85,6 +89,16 @@ def _error(status: int, body: str) -> APIError:
             return Unavailable(status, reason, message)
         case _:
             return Refused(status, reason, message)
+
+
+@dataclass(frozen=True)
+class Executed:
+    """What a command in a container did."""
+
+    stdout: bytes
+    stderr: bytes
+    failed: str
+    """Why it failed; empty: it did not."""
 
 
 class API:
@@ -159,6 +173,39 @@ class API:
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
         await self._request("DELETE", _path(kind, namespace, name), body=body)
 
+    async def execute(self, namespace: str, pod: str, container: str, command: Sequence[str]) -> Executed:
+        """Run `command` in a container and wait for its end, as `kubectl exec` does. Raises APIError."""
+        assert self._session is not None, "the client is used as a context manager"  # noqa: S101
+        path = f"{_path('Pod', namespace, pod)}/exec"
+        query = [("container", container), ("stdout", "true"), ("stderr", "true")]
+        query += [("command", word) for word in command]
+        headers = {"Authorization": f"Bearer {token}"} if (token := self._access.bearer()) else {}
+        stdout, stderr, ended = bytearray(), bytearray(), b""
+        try:
+            # The oldest protocol that tells the exit status: every API server and kubelet speaks it.
+            async with self._session.ws_connect(
+                f"{self._access.server}{path}?{urlencode(query)}",
+                protocols=["v4.channel.k8s.io"],
+                headers=headers,
+                max_msg_size=_EXEC_LIMIT,
+            ) as stream:
+                async for message in stream:
+                    if message.type is aiohttp.WSMsgType.BINARY and message.data:
+                        channel, data = message.data[0], message.data[1:]
+                        if channel == _STDOUT:
+                            stdout += data
+                        elif channel == _STDERR:
+                            stderr += data
+                        elif channel == _ENDED:
+                            ended = data
+        except aiohttp.WSServerHandshakeError as error:
+            raise _error(error.status, f"{error.message} (exec in pod {pod})") from error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise Unavailable(
+                0, "Unreachable", f"exec in pod {pod}: {error or type(error).__name__}"
+            ) from error
+        return Executed(bytes(stdout), bytes(stderr), _failed(ended))
+
     async def _request(
         self,
         method: str,
@@ -187,6 +234,15 @@ class API:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             problem = f"{method} {path}: {error or type(error).__name__}"
             raise Unavailable(0, "Unreachable", problem) from error
+
+
+def _failed(ended: bytes) -> str:
+    """Of the Status that ends an exec: empty for success, else what went wrong."""
+    try:
+        status = cast("Object", json.loads(ended))
+    except ValueError:
+        return "the connection ended before the command"
+    return "" if status.get("status") == "Success" else str(status.get("message") or "it failed")
 
 
 def _path(kind: str, namespace: str | None, name: str = "", subresource: str = "") -> str:

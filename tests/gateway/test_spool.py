@@ -354,3 +354,66 @@ def test_the_schedule_agrees_with_a_simple_model(steps: list[tuple[str, int, int
                 pass
         assert len(schedule) == len(due) + len(leased)
         assert schedule.next_due() == (min(due.values()) if due else None)
+
+
+async def test_a_spool_of_the_version_before_is_taken_over_with_its_mail(tmp_path: Path):
+    spool = await Spool.open(tmp_path / "0")
+    mid = await spool.store(message("one@c.example"))
+    await spool.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / "0" / "spool.sqlite3")) as old:
+        for index in ("by_message_id", "by_sender", "by_address"):
+            old.execute(f"DROP INDEX {index}")
+        for column in ("message_id", "client", "about"):
+            old.execute(f"ALTER TABLE message DROP COLUMN {column}")
+        for column in ("ip", "cipher", "matched_name", "last_attempt", "told_delay"):
+            old.execute(f"ALTER TABLE recipient DROP COLUMN {column}")
+        old.execute("PRAGMA user_version = 1")
+        old.commit()
+    spool = await Spool.open(tmp_path / "0")
+    [one] = await spool.due(9e9, 10)
+    assert (one.mid, one.address, one.told_delay) == (mid, "one@c.example", False)
+    await spool.delivered([one.rid], hop=Hop("h"), reply="250 ok")
+    assert await spool.store(message()) == mid + 1000
+    await spool.close()
+
+
+async def test_what_ended_before_the_retention_is_forgotten(spool: Spool, clock: Clock, tmp_path: Path):
+    await spool.store(message("old@c.example"))
+    await spool.store(message("waits@c.example"))
+    old, waits = await spool.due(1000.0, 10)
+    await spool.delivered([old.rid], hop=Hop("h"), reply="250 ok")
+    spool.release([waits.rid])
+    clock.now = 5000.0
+    await spool.store(message("young@c.example"))
+    [_, young] = await spool.due(5000.0, 10)
+    await spool.delivered([young.rid], hop=Hop("h"), reply="250 ok")
+    await spool.prune(2000.0)
+    with contextlib.closing(sqlite3.connect(tmp_path / "2" / "spool.sqlite3")) as tracking:
+        rows = tracking.execute("SELECT address FROM recipient ORDER BY rid").fetchall()
+        count = tracking.execute("SELECT count(*) FROM message").fetchone()
+    assert rows == [("waits@c.example",), ("young@c.example",)]
+    assert count == (2,)
+
+
+async def test_of_one_domain_no_more_is_leased_than_there_is_room_for(spool: Spool):
+    for n in range(5):
+        await spool.store(message(f"{n}@slow.example"))
+    await spool.store(message("a@fast.example"))
+    room = {"slow.example": 2, "fast.example": 9}
+    due = await spool.due(9e9, 10, room.__getitem__)
+    assert sorted(one.domain for one in due) == ["fast.example", "slow.example", "slow.example"]
+    assert spool.waits_for_room("slow.example")
+    assert await spool.next_due() is None
+    again = await spool.due(9e9, 10, room.__getitem__)
+    assert len(again) == 2
+    assert len(await spool.due(9e9, 10)) == 1
+    assert not spool.waits_for_room("slow.example")
+
+
+async def test_nothing_waits_beyond_a_time_after_the_clock_was_set_back(spool: Spool, clock: Clock):
+    await spool.store(message())
+    [one] = await spool.due(1000.0, 10)
+    await spool.deferred([one.rid], next_attempt=90_000.0, reason="no")
+    assert spool.no_later_than(2000.0) == 1
+    assert spool.no_later_than(2000.0) == 0
+    assert [due.rid for due in await spool.due(2000.0, 10)] == [one.rid]

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from letterlock_gateway.spool import Draft, NewMessage, NewRecipient, Spool, SpoolFailed
+from letterlock_gateway.spool import Draft, Hop, NewMessage, NewRecipient, Spool, SpoolFailed
 from letterlock_gateway.spool.bodies import IN_DATABASE
 
 EMPTY = NewMessage("a@b.example", (NewRecipient("to@c.example"),), b"", 1)
@@ -62,7 +62,7 @@ async def test_a_taken_draft_is_a_message(spool: Spool, tmp_path: Path, pieces: 
     assert (queued.mid, queued.size) == (draft.mid, len(body))
     assert await spool.body(draft.mid) == body
     assert files(tmp_path) == ([str(draft.mid)] if len(body) > IN_DATABASE else [])
-    await spool.delivered([queued.rid], host="h", reply="250", protocol=None, verified=False)
+    await spool.delivered([queued.rid], hop=Hop("h"), reply="250")
     await spool.close()
     assert files(tmp_path) == []
 

@@ -25,6 +25,8 @@ need unbound unbound
 need nsd nsd
 # tests/harness/faults.c, which makes disks fail and clocks jump.
 need cc gcc libc6-dev
+# A mail program that parses what we send back to senders.
+need reformime maildrop
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"

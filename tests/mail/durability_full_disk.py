@@ -30,7 +30,7 @@ def test_a_full_disk_refuses_for_now_and_loses_nothing(
     tmp_path: Path, authority: Authority, small_disk: Path
 ) -> None:
     with between(tmp_path, authority) as made:
-        with load(made.port) as record:
+        with load(made) as record:
             for left in (1 << 20, 0):  # less than the reserve, and then nothing at all
                 waiting.until(clients.after(record, 30), what="messages", seconds=60)
                 tried = attempts(record, 30)

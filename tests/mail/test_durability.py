@@ -6,6 +6,7 @@
 import itertools
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Generator
@@ -57,11 +58,16 @@ def between(
 
 
 @contextmanager
-def load(port: int, count: int = 6) -> Generator[Record]:
-    """So many clients send without pause, one of them to the address that is refused."""
+def load(made: Between, count: int = 6) -> Generator[Record]:
+    """So many clients send without pause, one of them to the address that is refused.
+
+    They verify whom they talk to: while the member is dead its port is free, and somebody else's promise is not ours.
+    """
     record = Record()
     ending = threading.Event()
-    context = clients.unverified()
+    context = ssl.create_default_context(cadata=made.relay.trusted[0].decode())
+    context.check_hostname = False
+    port = made.port
 
     def client(number: int) -> None:
         to = _REFUSED if number == 0 else f"someone@{MAILBOX_DOMAIN}"
@@ -124,7 +130,7 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, authority: Autho
     choose = random.Random()
     began = time.monotonic()
     with between(tmp_path, authority) as made:
-        with load(made.port) as record:
+        with load(made) as record:
             for _ in range(KILLS):
                 more = choose.randrange(25)
                 waiting.until(clients.after(record, more), what=f"{more} more messages", seconds=120)
@@ -160,7 +166,7 @@ def test_a_disk_that_is_full_or_fails_loses_nothing_and_sends_nothing_twice(
 ) -> None:
     faults = Faults(tmp_path, below=tmp_path / "spool")
     with between(tmp_path, authority, faults) as made:
-        with load(made.port) as record:
+        with load(made) as record:
             for name, fault in _DISK_FAULTS.items():
                 waiting.until(clients.after(record, 20), what=f"messages before: {name}", seconds=60)
                 tried = attempts(record, 20)
@@ -179,7 +185,7 @@ def test_kill_9_on_a_bad_disk_loses_nothing(tmp_path: Path, authority: Authority
     kills: list[float] = []
     choose = random.Random()
     with between(tmp_path, authority, faults) as made:
-        with load(made.port) as record:
+        with load(made) as record:
             for _ in range(max(KILLS // 6, 3)):
                 waiting.until(clients.after(record, 10), what="messages", seconds=120)
                 tried = attempts(record, 10)
@@ -200,12 +206,12 @@ def test_a_clock_that_jumps_keeps_no_mail_waiting(tmp_path: Path, authority: Aut
     faults = Faults(tmp_path, below=tmp_path / "spool")
     with between(tmp_path, authority, faults) as made:
         made.receiver.stop()
-        with load(made.port, 3) as record:
+        with load(made, 3) as record:
             waiting.until(clients.after(record, 20), what="messages that wait", seconds=60)
         waiting.until(lambda: made.member.logged("Delayed:"), what="a deferral")
         faults.set(clock_seconds=seconds)
         made.receiver.start()
-        with load(made.port, 3) as later:
+        with load(made, 3) as later:
             waiting.until(clients.after(later, 10), what="messages after the jump", seconds=60)
         record.acknowledged += later.acknowledged
         ledger = settle(made, record, seconds=60)

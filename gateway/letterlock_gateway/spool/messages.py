@@ -69,6 +69,16 @@ class Queued:
     """Whether the sender has been told that it waits."""
 
 
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """One recipient that waits, as orders about the queue need it."""
+
+    rid: int
+    mid: int
+    address: str
+    domain: str
+
+
 def domain_of(address: str) -> str:
     """The domain of `address` in lower case, as A-labels where they can be made (RFC 5891).
 

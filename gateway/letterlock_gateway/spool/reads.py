@@ -5,13 +5,18 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from letterlock_gateway.spool.messages import Queued
+from letterlock_gateway.spool.messages import Queued, Waiting
 
 _ROWS_AT_A_TIME: Final = 500
 _QUEUED: Final = (
     "SELECT rid, r.mid, address, domain, sender, attempts, queued_at, next_attempt, smtputf8, body_8bit,"
     " notify, orcpt, ret, envid, size, received_protocol, told_delay FROM recipient r JOIN message m ON m.mid = r.mid"
     " WHERE outcome IS NULL AND rid IN ({})"
+)
+
+_OF_ONE: Final = (
+    " AND rid BETWEEN (SELECT first_rid FROM message WHERE mid = ?)"
+    " AND (SELECT last_rid FROM message WHERE mid = ?)"
 )
 
 
@@ -37,6 +42,17 @@ def body(connection: sqlite3.Connection, mid: int) -> bytes | None:
 def waiting_domains(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     """(rid, domain) of all that is neither delivered nor bounced."""
     return connection.execute("SELECT rid, domain FROM recipient WHERE outcome IS NULL").fetchall()
+
+
+def waiting(connection: sqlite3.Connection, mids: Sequence[int]) -> list[Waiting]:
+    """What of these messages is neither delivered nor bounced; of all, where none is named."""
+    statement = "SELECT rid, mid, address, domain FROM recipient WHERE outcome IS NULL"
+    if not mids:
+        return [Waiting(*row) for row in connection.execute(statement)]
+    found: list[Waiting] = []
+    for mid in mids:
+        found += [Waiting(*row) for row in connection.execute(statement + _OF_ONE, (mid, mid))]
+    return found
 
 
 def waiting_times(connection: sqlite3.Connection) -> Iterator[tuple[float, int, str]]:

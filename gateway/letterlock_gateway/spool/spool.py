@@ -22,7 +22,7 @@ from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
-from letterlock_gateway.spool.messages import NewMessage, Queued
+from letterlock_gateway.spool.messages import NewMessage, Queued, Waiting
 from letterlock_gateway.spool.recent import Recent
 from letterlock_gateway.spool.schedule import Room, Schedule
 from letterlock_gateway.spool.writer import Writer
@@ -246,6 +246,13 @@ class Spool:
         except sqlite3.Error as problem:
             raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
         await self.hasten_these([rid for rid, domain in waiting if domains is None or domains(domain)])
+
+    async def waiting(self, mids: Sequence[int]) -> list[Waiting]:
+        """What of these messages (none named: of all) is neither delivered nor bounced. Raises SpoolFailed."""
+        try:
+            return await self._read(lambda: reads.waiting(self._reading, mids))
+        except sqlite3.Error as problem:
+            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
 
     async def hasten_these(self, rids: Sequence[int]) -> None:
         """These recipients are due now, as far as they wait. Raises SpoolFailed."""

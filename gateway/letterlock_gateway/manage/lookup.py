@@ -1,0 +1,27 @@
+"""Answers what commands ask about one member, beside it on the same machine or in the same pod.
+
+Called by the command line: for the members of `letterlock up` directly, on a cluster by `letterlock member` in the pod.
+"""
+
+import asyncio
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from letterlock_gateway.manage import control
+from letterlock_gateway.spool.tracking import Query, find
+
+
+def finding(query: Query) -> dict[str, Any]:
+    """A request for messages."""
+    return {"do": "find", "query": asdict(query)}
+
+
+def answer(spool: Path, request: dict[str, Any]) -> dict[str, Any]:
+    """The answer to `request` (`finding`, or an order of `queue`) of the member whose spool directory this is.
+
+    Raises SpoolUnreadable, control.NotRunning.
+    """
+    if request["do"] == "find":
+        return {"messages": find(spool, Query(**request["query"]))}
+    return asyncio.run(control.ask(spool, request))
