@@ -64,6 +64,8 @@ class Delivery(Model):
     """When a deferred message is tried again."""
     bounce: Bounce = Field(default_factory=Bounce)
     """Bounce messages."""
+    tracking_retention: Duration = "168h"
+    """How long messages can be tracked after they were delivered, bounced or deleted."""
     resolvers: Annotated[list[HostPort], Field(max_length=8)] = Field(default_factory=list[str])
     """DNS servers (`host:port`) for MX, reverse look-ups and MX hosts; none: the system's."""
     address_family: Literal["Any", "PreferIPv4", "PreferIPv6", "IPv4", "IPv6"] = "Any"

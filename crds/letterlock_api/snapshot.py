@@ -215,6 +215,8 @@ class SnapshotDelivery(Lenient):
     bounce_from: str | None = None
     delay_notice: float = 14400.0
     bounce_max_size: int = 51200
+    tracking_retention: float = 604800.0
+    """Seconds."""
     resolvers: list[str] = Field(default_factory=list)
     address_family: Literal["Any", "PreferIPv4", "PreferIPv6", "IPv4", "IPv6"] = "Any"
 

@@ -36,6 +36,8 @@ from letterlock_gateway.spool import Spool, SpoolFailed
 
 # Seconds between looks at what changed: a state is at most this old, and a busy worker spends nothing on it.
 _REPORT_EVERY: Final = 0.5
+# Seconds between looks for what is too old to be tracked.
+_PRUNE_EVERY: Final = 600.0
 # Seconds until a listener that could not be opened is tried again.
 _LISTEN_AGAIN: Final = 1.0
 # The same for a spool: soon, as a predecessor is about to leave it; seldom, where a person has to do something.
@@ -119,11 +121,13 @@ class Worker:
         delivering = asyncio.create_task(delivery.run(), name="delivery")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
         taking = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")
+        pruning = asyncio.create_task(self._prune(spool), name="prune")
         await asyncio.wait({delivering, stopping, taking}, return_when=asyncio.FIRST_COMPLETED)
         taking.cancel()
+        pruning.cancel()
         grace = _ORPHAN_GRACE if self._orphaned else self._options.grace
         self._problem = "is stopping"
-        await asyncio.gather(taking, reception.close(grace), delivery.close(), return_exceptions=True)
+        await asyncio.gather(taking, pruning, reception.close(grace), delivery.close(), return_exceptions=True)
         self._listeners = []
         delivering.cancel()
         stopping.cancel()
@@ -132,6 +136,17 @@ class Worker:
         for outcome in (ended, None if taking.cancelled() else taking.exception()):
             if isinstance(outcome, Exception):
                 raise outcome
+
+    async def _prune(self, spool: Spool) -> None:
+        """Forget what can no longer be tracked, as long as the worker lives."""
+        while True:
+            if self._running is not None:
+                retention = self._running.snapshot.delivery.tracking_retention
+                try:
+                    await spool.prune(time.time() - retention)
+                except SpoolFailed as failure:
+                    self._log.error(f"Old tracking entries could not be removed: {failure}")
+            await asyncio.sleep(_PRUNE_EVERY if self._running is not None else _REPORT_EVERY)
 
     async def _open_spool(self) -> Spool | None:
         """The spool; None: told to stop first. A predecessor that still lives is waited for."""

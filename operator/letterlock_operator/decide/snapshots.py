@@ -212,6 +212,7 @@ def _delivery(
             bounce_from=spec.bounce.from_,
             delay_notice=parse_duration(spec.bounce.delay_notice).total_seconds(),
             bounce_max_size=spec.bounce.max_size,
+            tracking_retention=parse_duration(spec.tracking_retention).total_seconds(),
             resolvers=list(spec.resolvers),
             address_family=spec.address_family,
         ),
