@@ -127,7 +127,9 @@ class Worker:
         pruning.cancel()
         grace = _ORPHAN_GRACE if self._orphaned else self._options.grace
         self._problem = "is stopping"
-        await asyncio.gather(taking, pruning, reception.close(grace), delivery.close(), return_exceptions=True)
+        await asyncio.gather(
+            taking, pruning, reception.close(grace), delivery.close(), return_exceptions=True
+        )
         self._listeners = []
         delivering.cancel()
         stopping.cancel()
