@@ -62,7 +62,8 @@ def test_what_waits_is_listed_shown_and_tried_now_and_its_way_is_told(running: U
     assert "deferred" in shown
     assert "[127.0.0.1] over TLSv1.3" in shown
     [queued] = listed(running, "queue", "list", "--to", "@example.com", "--from", "you@example.net")
-    assert (queued["mid"], queued["messageID"], queued["recipients"][0]["attempts"]) == (mid, identity, 1)
+    assert (queued["mid"], queued["messageID"]) == (mid, identity)
+    assert queued["recipients"][0]["attempts"] >= 1
     with receiver(running):
         assert "is tried now" in letterlock(running, "queue", "retry", str(mid)).stdout
         until(lambda: mailbox(running), what="the message")
