@@ -1,7 +1,7 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench durability crds locks
+.PHONY: help run test check bench durability fuzz crds locks
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -33,6 +33,9 @@ bench: $(READY) ## Measure: messages per second next to Postfix, time to a chang
 durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clock jumps: counts message ids on both ends
 	@sh tests/harness/install.sh
 	LETTERLOCK_KILLS=200 $(BIN)/pytest -s tests/mail/test_durability.py tests/mail/durability_full_disk.py
+
+fuzz: $(READY) ## Look for what breaks the protocol session, for FUZZ_SECONDS (600); what is found goes into the corpus
+	$(BIN)/python -m tests.gateway.fuzzing $(or $(FUZZ_SECONDS),600)
 
 crds: $(READY) ## Write the CRDs anew from the models
 	$(BIN)/python -m letterlock_api.crd
