@@ -1,15 +1,25 @@
 #!/usr/bin/env bash
-# Builds a real kube-apiserver, kube-controller-manager, kubectl and etcd from their Go modules, once,
-# into a cache folder outside the clone, and prints that folder. Versions live in the go.mod files beside this script.
+# Builds real Kubernetes programs from their Go modules, once, into a cache folder outside the clone, and prints that
+# folder. Versions live in the go.mod files beside this script.
+# They are kube-apiserver, kube-controller-manager, kubectl and etcd, an API server without nodes, and helm.
 # Binaries that the caller already has (KUBEBUILDER_ASSETS, the envtest convention) are used as they are.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
-programs="kube-apiserver kube-controller-manager kubectl etcd"
 
+# What is built from which module: `module program package`.
+apiserver="
+etcd       etcd                     go.etcd.io/etcd/server/v3
+kubernetes kubectl                  k8s.io/kubernetes/cmd/kubectl
+kubernetes kube-apiserver           k8s.io/kubernetes/cmd/kube-apiserver
+kubernetes kube-controller-manager  k8s.io/kubernetes/cmd/kube-controller-manager
+helm       helm                     helm.sh/helm/v3/cmd/helm
+"
+wanted=$apiserver
 if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
   echo "$KUBEBUILDER_ASSETS"
   exit 0
 fi
+
 version=$(sed -nE 's|^.*k8s\.io/kubernetes (v[0-9.]+)( // indirect)?$|\1|p' "$here/kubernetes/go.mod" | head -1)
 [ -n "$version" ] || { echo "$here/kubernetes/go.mod names no version of k8s.io/kubernetes" >&2; exit 1; }
 minor=$(echo "$version" | cut -d. -f2)
@@ -18,8 +28,17 @@ mkdir -p "$cache"
 
 exec 9>"$cache/.lock"
 flock 9 # two test runs at once build once
+
+# Other modules' versions are not in the folder's name: a program whose module has changed is built anew.
 missing=""
-for program in $programs; do [ -x "$cache/$program" ] || missing="$missing $program"; done
+while read -r module program package; do
+  [ -n "$module" ] || continue
+  sum=$(sha256sum <"$here/$module/go.mod")
+  built=$cache/.$program.sum
+  if [ ! -x "$cache/$program" ] || { [ "$module" != kubernetes ] && [ -e "$built" ] && [ "$(cat "$built")" != "$sum" ]; }; then
+    missing="$missing $program"
+  fi
+done <<<"$wanted"
 if [ -z "$missing" ]; then
   echo "$cache"
   exit 0
@@ -28,14 +47,17 @@ command -v go >/dev/null || {
   echo "building the Kubernetes test binaries needs Go 1.26 or later on the PATH; or set KUBEBUILDER_ASSETS to a folder with:$missing" >&2
   exit 1
 }
-echo "building$missing $version into $cache (minutes, once)…" >&2
-export CGO_ENABLED=0 GOFLAGS=-mod=readonly GOBIN="$cache/.new"
-mkdir -p "$GOBIN"
+echo "building$missing ($version) into $cache (minutes, once)…" >&2
+export CGO_ENABLED=0 GOFLAGS=-mod=readonly
+fresh="$cache/.new"
+mkdir -p "$fresh"
 stamp="-X k8s.io/component-base/version.gitVersion=$version -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=$minor"
-(cd "$here/etcd" && go build -trimpath -ldflags "-s -w" -o "$GOBIN/etcd" go.etcd.io/etcd/server/v3) >&2
-for program in kubectl kube-apiserver kube-controller-manager; do
-  (cd "$here/kubernetes" && go build -trimpath -ldflags "-s -w $stamp" -o "$GOBIN/$program" "k8s.io/kubernetes/cmd/$program") >&2
-done
-for program in $programs; do mv "$GOBIN/$program" "$cache/$program"; done
-rmdir "$GOBIN"
+while read -r module program package; do
+  [ -n "$module" ] || continue
+  case " $missing " in *" $program "*) ;; *) continue ;; esac
+  (cd "$here/$module" && go build -trimpath -ldflags "-s -w $stamp" -o "$fresh/$program" "$package") >&2 </dev/null
+  sha256sum <"$here/$module/go.mod" >"$cache/.$program.sum"
+  mv "$fresh/$program" "$cache/$program"
+done <<<"$wanted"
+rmdir "$fresh"
 echo "$cache"
