@@ -5,7 +5,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.bench import load, relays
+from tests.bench import cost, load, relays
 from tests.bench.load import Load
 from tests.bench.report import Report
 from tests.bench.sink import Sink
@@ -32,6 +32,8 @@ class Round:
     """Messages per second that got their 250."""
     relayed: float
     """Messages per second that reached the sink, from the first connection to the last message there."""
+    spent: float
+    """CPU milliseconds a message, of all processes of the relay. Steadier than rates where others use the machine."""
 
 
 class IncompleteError(RuntimeError):
@@ -47,30 +49,38 @@ def measure(scenario: Scenario, report: Report) -> None:
         Sink(certificates.sink, 2) as sink,
         relays.letterlock(
             Path(folder), certificates, sink, messages_per_connection=50 if scenario.reuse else 1
-        ) as (_, relay),
+        ) as (member, relay),
         relays.postfix(certificates, sink, reuse=scenario.reuse) as postfix,
     ):
-        ports = {"Letterlock": relay.port, "Postfix": postfix.port}
-        for port in ports.values():  # caches, worker processes, first logs
-            _round(Scenario(1, 100), port, sink)
+        if member.process is None:
+            raise IncompleteError("the member does not run")
+        subjects = {
+            "Letterlock": (relay.port, member.process.pid),
+            "Postfix": (postfix.port, postfix.pid),
+        }
+        for port, pid in subjects.values():  # caches, worker processes, first logs
+            _round(Scenario(1, 100), port, pid, sink)
         for number in range(scenario.rounds):
             # Who begins changes: whatever the machine does beside this hits both alike.
-            order = list(ports) if number % 2 == 0 else list(reversed(ports))
+            order = list(subjects) if number % 2 == 0 else list(reversed(subjects))
             for name in order:
-                done = _round(scenario, ports[name], sink)
+                done = _round(scenario, *subjects[name], sink)
                 results[name].append(done)
                 report.note(
-                    f"round {number + 1} {name:<10} received {done.received:7.1f}/s  relayed {done.relayed:7.1f}/s"
+                    f"round {number + 1} {name:<10} received {done.received:7.1f}/s"
+                    f"  relayed {done.relayed:7.1f}/s  CPU {done.spent:5.2f} ms/message"
                 )
     for name, rounds in results.items():
         more = {"reuse": scenario.reuse, "messages": scenario.messages, "clients": scenario.clients}
         suffix = "connections to the next hop kept" if scenario.reuse else "one connection a message"
         report.series(f"{name}, received", [one.received for one in rounds], "messages/s", **more)
         report.series(f"{name}, relayed ({suffix})", [one.relayed for one in rounds], "messages/s", **more)
+        report.series(f"{name}, CPU ({suffix})", [one.spent for one in rounds], "ms/message", **more)
 
 
-def _round(scenario: Scenario, port: int, sink: Sink) -> Round:
+def _round(scenario: Scenario, port: int, pid: int, sink: Sink) -> Round:
     sink.reset()
+    before = cost.cpu_seconds(pid)
     sent = load.run(
         Load(
             "127.0.0.1",
@@ -92,4 +102,5 @@ def _round(scenario: Scenario, port: int, sink: Sink) -> Round:
     return Round(
         received=sent.accepted / (sent.ended - sent.started),
         relayed=scenario.messages / (sink.last - sent.started),
+        spent=1000 * (cost.cpu_seconds(pid) - before) / scenario.messages,
     )

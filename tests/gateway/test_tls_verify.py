@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from letterlock_gateway.tls import verify
+from letterlock_gateway.tls.remembered import Remembered
 from letterlock_gateway.tls.trust import TrustStore
 from tests.harness.issued import NOW, Issued
 
@@ -94,6 +95,41 @@ def test_one_store_verifies_at_many_times(root: Issued) -> None:
     for days, trusted in [(0, True), (20, False), (0, True), (-20, False), (5, True)]:
         verdict = verify.verify_chain([leaf.der], trust, NOW + timedelta(days=days))
         assert verdict.trusted == trusted
+
+
+def test_what_is_remembered_says_what_a_fresh_look_says_at_every_moment(root: Issued) -> None:
+    """Chains with different ends, and a wrong one, asked for in an order that goes to and fro over all of them."""
+    between = Issued.make("between", root, ca=True, days=(-5, 5))
+    pinned = Issued.make("pinned", ca=False, days=(-2, 2))
+    chains = [
+        [Issued.make("a.example", root).der],
+        [Issued.make("b.example", between).der, between.der],
+        [pinned.der],
+        [Issued.make("stranger", ca=True).der],
+    ]
+    ends = [timedelta(days=days, seconds=second) for days in (2, 5, 10) for second in (-1, 0, 1)]
+    moments = [NOW, *(NOW + end for end in ends), *(NOW - end for end in ends), NOW]
+    used = TrustStore.from_pem(root.pem, pinned.pem)
+    for moment in moments:
+        for purpose in (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH):
+            for chain in chains:
+                fresh = TrustStore.from_pem(root.pem, pinned.pem)
+                expected = verify.verify_chain(chain, fresh, moment, purpose)
+                assert verify.verify_chain(chain, used, moment, purpose) == expected
+    assert len(used.found_good) == 6, "the three good ones, for each purpose"
+
+
+def test_only_so_much_is_remembered(root: Issued) -> None:
+    remembered = Remembered[int, str](2)
+    for key in (1, 2):
+        remembered.put(key, str(key))
+    assert remembered.get(1) == "1"
+    remembered.put(3, "3")
+    assert (len(remembered), remembered.get(2), remembered.get(1)) == (2, None, "1")
+    trust = TrustStore.from_pem(root.pem)
+    long = [Issued.make("mail.example", root).der, *[root.der] * 100]
+    assert verify.verify_chain(long, trust, NOW).trusted
+    assert len(trust.found_good) == 0, "a stranger does not fill our memory"
 
 
 def test_of_two_roots_with_one_name_and_key_the_valid_one_counts() -> None:

@@ -283,6 +283,13 @@ class Postfix:
             raise PostfixError(f"{problem}\n{self.log}") from problem
         return self
 
+    @property
+    def pid(self) -> int:
+        """Of its master. Raises PostfixError when it does not run."""
+        if self._pid is None:
+            raise PostfixError("it does not run")
+        return self._pid
+
     def stop(self) -> None:
         """End it (SIGTERM to its master, which ends the others), and wait until it is gone."""
         if self._pid is None:

@@ -1,6 +1,12 @@
 """Lines of the mail log."""
 
+import asyncio
 import json
+import os
+import select
+import threading
+
+import pytest
 
 from letterlock_gateway.report.log import Log
 
@@ -41,3 +47,41 @@ def test_what_a_peer_sends_makes_no_line_of_its_own() -> None:
         log.error("MID 1 From: <a\r\n2026 Info: forged>\udcff")
         assert lines[0].count("\n") == 1
         assert "\r" not in lines[0]
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    writes: list[bytes] = []
+
+    def write(_: int, text: bytes) -> int:
+        writes.append(bytes(text))
+        return len(text)
+
+    monkeypatch.setattr(os, "write", write)
+    return writes
+
+
+async def test_what_one_turn_of_the_loop_logs_goes_out_together_and_in_order(written: list[bytes]) -> None:
+    mail_log = Log("text")
+    for number in range(5):
+        mail_log.info(f"line {number}")
+    assert written == []
+    await asyncio.sleep(0)
+    assert len(written) == 1
+    assert [line.split()[-1] for line in written[0].splitlines()] == [b"0", b"1", b"2", b"3", b"4"]
+
+
+async def test_no_write_is_longer_than_a_pipe_takes_as_a_whole(written: list[bytes]) -> None:
+    mail_log = Log("text")
+    for number in range(1000):
+        mail_log.info(f"line {number}")
+    await asyncio.sleep(0)
+    assert all(len(write) <= select.PIPE_BUF and write.endswith(b"\n") for write in written)
+    assert len(b"".join(written).splitlines()) == 1000
+
+
+async def test_a_thread_without_a_loop_writes_at_once(written: list[bytes]) -> None:
+    thread = threading.Thread(target=Log("text").error, args=("the disk is full",))
+    thread.start()
+    thread.join()
+    assert len(written) == 1

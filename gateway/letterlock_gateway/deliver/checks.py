@@ -53,7 +53,7 @@ async def check(
     moment = datetime.fromtimestamp(now, UTC)
     verdict = verify.verify_chain(chain, trust, moment)
     try:
-        presented = names.presented_names(authorities.load_der(chain[0])) if chain else None
+        presented = verify.presented_names(chain[0]) if chain else None
     except ValueError as error:
         if verdict.trusted:
             return Checked(Event.NAME_MISMATCH, f"the names in the certificate cannot be read: {error}")

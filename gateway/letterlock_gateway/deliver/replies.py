@@ -52,7 +52,7 @@ class ReplyParser:
     """Takes bytes, gives replies."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer = b""
         self._lines: list[bytes] = []
         self._size = 0
 
@@ -63,13 +63,9 @@ class ReplyParser:
 
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that `data` completes. Raises MalformedReply; the parser is of no use after that."""
-        self._buffer += data
-        replies: list[Reply] = []
-        while (end := self._buffer.find(b"\n")) >= 0:
-            line = bytes(self._buffer[:end]).removesuffix(b"\r")
-            del self._buffer[: end + 1]
-            if (reply := self._take(line)) is not None:
-                replies.append(reply)
+        *lines, self._buffer = (self._buffer + data if self._buffer else data).split(b"\n")
+        taken = (self._take(line.removesuffix(b"\r")) for line in lines)
+        replies = [reply for reply in taken if reply is not None]
         if len(self._buffer) > _MAX_LINE:
             raise MalformedReply(f"a reply line of more than {_MAX_LINE} bytes")
         return replies
@@ -102,6 +98,7 @@ def offered(reply: Reply) -> Mapping[str, str]:
 
 def shown(text: bytes) -> str:
     """`text` for people and logs: UTF-8 where it is, without control characters."""
-    return "".join(
-        letter if letter.isprintable() else "?" for letter in text.decode("utf-8", "replace").strip()
-    )
+    plain = text.decode("utf-8", "replace").strip()
+    if plain.isprintable():
+        return plain
+    return "".join(letter if letter.isprintable() else "?" for letter in plain)

@@ -8,6 +8,7 @@ import ipaddress
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from letterlock_api.snapshot import AccessGroup
@@ -33,6 +34,7 @@ class NamesNeeded(Exception):  # noqa: N818 - a question, not an error
     """The client's verified names decide, and were not given."""
 
 
+@lru_cache(4096)
 def client_address(text: str) -> Address:
     """A peer's address; IPv4 in IPv6 clothes is IPv4, a scope is left out. Raises ValueError."""
     address = ipaddress.ip_address(text.partition("%")[0])

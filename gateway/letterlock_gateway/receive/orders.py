@@ -4,14 +4,14 @@ RFC 5321 section 4.1.4.
 """
 
 from collections.abc import Mapping
-from enum import Enum, auto
+from enum import IntEnum, auto
 from typing import Final
 
 from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.replies import Reply
 
 
-class Phase(Enum):
+class Phase(IntEnum):  # an Enum's hash is computed in Python, at every look into a table
     """Where a session is."""
 
     NEW = auto()

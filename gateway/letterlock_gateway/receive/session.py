@@ -28,6 +28,8 @@ MAX_IDLE_COMMANDS: Final = 100
 # Recipients that one connection may ask for in vain: more is no typing error but somebody who tries names.
 MAX_REJECTED: Final = 100
 _NOTHING: Final[Mapping[Phase, Reply]] = {}
+_IDLE: Final = frozenset({Phase.NEW, Phase.READY})
+_DEAF: Final = frozenset({Phase.WAITING, Phase.CLOSED})
 
 
 class Session:
@@ -88,7 +90,7 @@ class Session:
     @property
     def idle(self) -> bool:
         """Whether no message is under way."""
-        return self.phase in {Phase.NEW, Phase.READY}
+        return self.phase in _IDLE
 
     def greet(self) -> None:
         """Say the first word."""
@@ -156,7 +158,7 @@ class Session:
     # Input
 
     def _advance(self) -> None:
-        while self._lines and self.phase not in {Phase.WAITING, Phase.CLOSED}:
+        while self._lines and self.phase not in _DEAF:
             if self.phase is Phase.DATA:
                 self._take_text()
                 continue

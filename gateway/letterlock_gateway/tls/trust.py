@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Self
+from typing import Final, Self
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -10,6 +10,10 @@ from OpenSSL import crypto
 
 from letterlock_api import authorities
 from letterlock_api.authorities import Role
+from letterlock_gateway.tls.remembered import Good, Remembered
+
+# Chains; a busy gateway speaks with a few hundred hosts again and again.
+_REMEMBERED: Final = 1000
 
 
 @dataclass(frozen=True)
@@ -21,6 +25,10 @@ class TrustStore:
     listed: frozenset[bytes]
     """sha256 fingerprints of self-signed certificates: a peer that presents one of them is trusted as it is."""
     _anchors: tuple[crypto.X509, ...] = field(compare=False, repr=False)
+    found_good: Remembered[tuple[bytes, ...], Good] = field(
+        default_factory=lambda: Remembered(_REMEMBERED), compare=False, repr=False
+    )
+    """What `verify` found good against these anchors. Other anchors are another store, with nothing in it."""
 
     @classmethod
     def from_pem(cls, *pems: bytes) -> Self:

@@ -18,7 +18,9 @@ from OpenSSL import crypto
 
 from letterlock_api import authorities
 from letterlock_api.conditions import Reason
-from letterlock_gateway.tls import chains
+from letterlock_gateway.tls import chains, names
+from letterlock_gateway.tls.names import Presented
+from letterlock_gateway.tls.remembered import Good, Remembered
 from letterlock_gateway.tls.trust import TrustStore
 
 # X509_V_ERR_* of OpenSSL's x509_vfy.h.
@@ -29,6 +31,9 @@ _SELF_SIGNED_LEAF: Final = 18
 _SELF_SIGNED_IN_CHAIN: Final = 19
 # What a peer sends beyond this is not looked at; OpenSSL's own limit of a chain's depth is 100.
 _MAX_PRESENTED: Final = 16
+# Octets of a chain that is remembered: RSA 4096 with two intermediates takes 6,000. A stranger's may be longer.
+_MAX_REMEMBERED: Final = 16_384
+_names_of: Final = Remembered[bytes, Presented](1000)
 
 
 @dataclass(frozen=True)
@@ -54,17 +59,37 @@ def verify_chain(
     """
     if not presented_der:
         return Verdict(False, Reason.NOT_TRUSTED, "the peer presented no certificate")
+    key = (purpose.dotted_string.encode(), *presented_der)
+    known = trust.found_good.get(key)
+    if known is not None and known.since <= now < known.until:
+        return Verdict(True, None, known.detail)
     try:
         chain = [authorities.load_der(der) for der in presented_der[:_MAX_PRESENTED]]
-        return _judge(chain, trust, now, purpose)
+        verdict, built = _judge(chain, trust, now, purpose)
     except authorities.PARSE_ERRORS as error:
         # Whatever cannot be read is found while it is read: in the leaf, or in what leads to its anchor.
         return Verdict(False, Reason.NOT_TRUSTED, f"a presented certificate cannot be read: {error}")
+    if verdict.trusted and sum(map(len, presented_der)) <= _MAX_REMEMBERED:
+        since = max(one.not_valid_before_utc for one in built)
+        until = min(one.not_valid_after_utc for one in built)
+        trust.found_good.put(key, Good(verdict.detail, since, until))
+    return verdict
+
+
+def presented_names(leaf_der: bytes) -> Presented:
+    """The names that count in the certificate `leaf_der`. Raises ValueError where they cannot be read."""
+    known = _names_of.get(leaf_der)
+    if known is None:
+        known = names.presented_names(authorities.load_der(leaf_der))
+        if len(leaf_der) <= _MAX_REMEMBERED:
+            _names_of.put(leaf_der, known)
+    return known
 
 
 def _judge(
     chain: Sequence[x509.Certificate], trust: TrustStore, now: datetime, purpose: ObjectIdentifier
-) -> Verdict:
+) -> tuple[Verdict, Sequence[x509.Certificate]]:
+    """The verdict, and the chain as it was built up to its anchor (empty where it could not be)."""
     leaf, *others = chain
     if leaf.fingerprint(hashes.SHA256()) in trust.listed:
         built: Sequence[x509.Certificate] = [leaf]
@@ -78,12 +103,12 @@ def _judge(
             )
             built = [_read(one) for one in context.get_verified_chain()]
         except crypto.X509StoreContextError as error:
-            return _explained(error, leaf)
+            return _explained(error, leaf), ()
         except crypto.Error as error:
-            return Verdict(False, Reason.NOT_TRUSTED, f"the presented chain cannot be verified: {error}")
+            return Verdict(False, Reason.NOT_TRUSTED, f"the presented chain cannot be verified: {error}"), ()
         verdict = Verdict(True, None, f"issued by {chains.shown(leaf.issuer)}")
     problem = chains.problem(built, purpose) if verdict.trusted else ""
-    return Verdict(False, Reason.NOT_TRUSTED, problem) if problem else verdict
+    return (Verdict(False, Reason.NOT_TRUSTED, problem) if problem else verdict), built
 
 
 def _explained(error: crypto.X509StoreContextError, leaf: x509.Certificate) -> Verdict:
