@@ -59,7 +59,10 @@ class Delivery(Model):
     certificate_ref: Reference | None = None
     """The certificate for all outgoing TLS, presented when a peer asks; none: no client certificate."""
     tls_alert: Literal["Enabled", "Disabled"] = "Disabled"
-    """Alert when a delivery fails because of required TLS."""
+    """Alert when a delivery fails because of required TLS: at most once per member, domain and hour.
+
+    Recipients are in `alerts`. Kubernetes Event, log and metric come in any case.
+    """
     retry: Retry = Field(default_factory=Retry)
     """When a deferred message is tried again."""
     bounce: Bounce = Field(default_factory=Bounce)
@@ -72,19 +75,23 @@ class Delivery(Model):
     """Which addresses of a host are used."""
 
 
+Severity = Literal["Critical", "Warning", "Info"]
+AlertType = Literal["System", "Delivery"]
+
+
 class AlertRecipient(Model):
     """Who gets which alerts."""
 
     address: MailAddress
     """Mail address."""
-    severities: Annotated[list[Literal["Critical", "Warning", "Info"]], Field(min_length=1, max_length=3)] = (
-        Field(default_factory=lambda: ["Critical", "Warning", "Info"])
+    severities: Annotated[list[Severity], Field(min_length=1, max_length=3)] = Field(
+        default_factory=lambda: ["Critical", "Warning", "Info"]
     )
-    """Severities."""
-    types: Annotated[list[Literal["System", "Delivery"]], Field(min_length=1, max_length=2)] = Field(
+    """Severities. Failures of required TLS, and what ends soon, are Warning; what has expired is Critical."""
+    types: Annotated[list[AlertType], Field(min_length=1, max_length=2)] = Field(
         default_factory=lambda: ["System", "Delivery"]
     )
-    """Types."""
+    """Types. All alerts that there are now are of type System."""
 
 
 class Alerts(Model):
@@ -163,7 +170,7 @@ class MailGatewaySpec(Model):
     max_hops: Annotated[int, Field(ge=1, le=100)] = 25
     """Received headers at which a message is taken for a loop."""
     alerts: Alerts = Field(default_factory=Alerts)
-    """Alert messages."""
+    """Alert messages: of certificates and CAs that are about to end, and of what delivery.tlsAlert asks for."""
     ldap: Annotated[list[LDAPProfile], Field(max_length=16)] = Field(
         default_factory=list[LDAPProfile],
         json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},

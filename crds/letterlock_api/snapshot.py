@@ -16,6 +16,7 @@ from pydantic import Field
 from letterlock_api.base import Lenient
 from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.listener import Behavior, ReceptionTLSMode
+from letterlock_api.mailgateway import AlertType, Severity
 
 SNAPSHOT_FILE: Final = "snapshot.json"
 FORMAT: Final = 1
@@ -221,6 +222,22 @@ class SnapshotDelivery(Lenient):
     address_family: Literal["Any", "PreferIPv4", "PreferIPv6", "IPv4", "IPv6"] = "Any"
 
 
+class SnapshotAlertRecipient(Lenient):
+    """Who gets which alerts."""
+
+    address: str
+    severities: list[Severity]
+    types: list[AlertType]
+
+
+class SnapshotAlerts(Lenient):
+    """Messages to administrators."""
+
+    sender: str | None = None
+    """Address in From; None: alerts at the member's host name."""
+    recipients: list[SnapshotAlertRecipient] = Field(default_factory=list[SnapshotAlertRecipient])
+
+
 class Snapshot(Lenient):
     """All that a member needs."""
 
@@ -235,6 +252,7 @@ class Snapshot(Lenient):
     destinations: list[Destination] = Field(default_factory=list[Destination])
     """Always holds one for `*`."""
     delivery: SnapshotDelivery = Field(default_factory=SnapshotDelivery)
+    alerts: SnapshotAlerts = Field(default_factory=SnapshotAlerts)
     directories: list[SnapshotDirectory] = Field(default_factory=list[SnapshotDirectory])
     trust: dict[str, TrustList] = Field(default_factory=dict)
     """Enabled CA lists by name."""

@@ -11,12 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from letterlock_gateway import channel, mount, watching
-from letterlock_gateway.manage import control
+from letterlock_gateway.manage import control, stored
+from letterlock_gateway.manage.alerting import Alerting, NotStored
 from letterlock_gateway.manage.endpoints import Endpoints, Facts
 from letterlock_gateway.manage.merging import Refusal, Report, merge
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
+from letterlock_gateway.report.metrics import Metrics
+from letterlock_gateway.report.tls_failures import TLS_REASONS, TLSFailure
 from letterlock_gateway.running import RunningSet
+from letterlock_gateway.spool import NewMessage
 from letterlock_gateway.spool.spool import NUMBER_STEP
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.workers import Heard, WorkerProcess
@@ -58,11 +62,13 @@ class Member:
         # Digests of the sets that some worker may still run, by hash.
         self._digests: dict[str, Mapping[str, str]] = {}
         self._announced = ""
+        self._metrics = Metrics()
+        self._alerting = Alerting(options.spool, log, self._store, self._failing_in_tls, self._metrics)
 
     async def run(self) -> None:
         """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
         options = self._options
-        facts = Facts(state=self._state, ready=self.ready)
+        facts = Facts(state=self._state, ready=self.ready, metrics=self._metrics.text)
         endpoints = await Endpoints.open(
             options.state_address, options.state_port, options.health_port, facts
         )
@@ -70,6 +76,7 @@ class Member:
             async with control.serve(options.spool, self._carry), asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._gather(), name="reports")
                 tasks.create_task(self._watch(endpoints), name="mount")
+                tasks.create_task(self._alerting.run(), name="alerts")
         finally:
             endpoints.close()
 
@@ -89,6 +96,8 @@ class Member:
 
     async def _carry(self, order: channel.Message) -> channel.Message:
         """Have an order about the queue carried out by the workers whose messages it names: their numbers tell."""
+        if order["do"] == stored.DO:
+            return {"done": [], "busy": [], "problems": ["mail comes in by listeners only"]}
         numbers = {mid % NUMBER_STEP for mid in order["mids"]}
         chosen = [one for number, one in self._workers.items() if not numbers or number in numbers]
         answers = await asyncio.gather(*(one.ask(order) for one in chosen))
@@ -100,6 +109,22 @@ class Member:
                 merged["problems"].append(f"worker {worker.number} does not run just now: try again")
         return merged
 
+    async def _store(self, message: NewMessage) -> int:
+        """Have the first worker that can store a message that was made here."""
+        problem = "no worker runs"
+        for worker in self._workers.values():
+            answer = await worker.ask(stored.order(message))
+            if answer is not None and "mid" in answer:
+                return answer["mid"]
+            if answer is not None:
+                problem = stored.problem(answer)
+        raise NotStored(problem)
+
+    def _failing_in_tls(self) -> set[str]:
+        """Domains that some worker cannot deliver to for want of TLS."""
+        states = [state for report in self._reports.values() for state in report.destinations.values()]
+        return {one.domain for state in states for one in state.failing if one.reason in TLS_REASONS}
+
     async def _gather(self) -> None:
         while True:
             number, message = await self._heard.get()
@@ -109,6 +134,7 @@ class Member:
                 continue
             digests = self._digests.get(message["snapshot"], {})
             self._reports[number] = before.updated(message, digests)
+            self._alerting.failed([TLSFailure.from_json(one) for one in message["tls_failures"]])
             self._announce()
 
     def _announce(self) -> None:
@@ -177,6 +203,7 @@ class Member:
         message = channel.set_message(mounted.content, mounted.files)
         for worker in self._workers.values():
             worker.offer(message)
+        self._alerting.use(running, mounted)
 
 
 def _version() -> str:

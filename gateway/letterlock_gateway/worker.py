@@ -23,7 +23,7 @@ from letterlock_api.state import ListenerState
 from letterlock_gateway import channel
 from letterlock_gateway.counters import Counters, Tally
 from letterlock_gateway.deliver import Delivery
-from letterlock_gateway.manage import queue
+from letterlock_gateway.manage import queue, stored
 from letterlock_gateway.manage.merging import report_message
 from letterlock_gateway.mount import MountRefused, assemble
 from letterlock_gateway.nursery import end_with_parent
@@ -101,9 +101,11 @@ class Worker:
         self._stop.set()
 
     async def _carry_out(self, message: channel.Message) -> None:
-        """An order of an administrator about the queue."""
+        """An order of an administrator about the queue, or the supervisor's to store a message."""
         if self._spool is None or self._delivery is None:
             answer: channel.Message = {"done": [], "busy": [], "problems": [self._problem]}
+        elif message["order"]["do"] == stored.DO:
+            answer = await stored.carry_out(message["order"], self._spool)
         else:
             answer = await queue.carry_out(message["order"], self._spool, self._delivery, self._log)
         answered = {"kind": "answer", "number": message["number"], "answer": answer}
@@ -230,9 +232,10 @@ class Worker:
             listeners=self._listeners,
             queue=self._spool.queue_length() if self._spool else None,
             destinations=self._outcomes.take_changed(),
+            tls_failures=self._outcomes.required_tls.take(),
         )
-        if message["destinations"] or message != self._sent:
-            self._sent = message | {"destinations": []}
+        if message["destinations"] or message["tls_failures"] or message != self._sent:
+            self._sent = message | {"destinations": [], "tls_failures": []}
             await self._messages.send(channel.encode(message))
 
 

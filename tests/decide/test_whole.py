@@ -265,7 +265,6 @@ def test_a_listeners_service_goes_with_the_listener():
         pytest.param(
             gateway(management={"https": {"port": 8443}}), "management.https", id="HTTPS management"
         ),
-        pytest.param(gateway(delivery={"tlsAlert": "Enabled"}), "delivery.tlsAlert", id="alerts"),
     ],
 )
 def test_what_is_not_there_yet_is_said_and_everything_else_goes_on(resource: Any, named: str):
@@ -276,3 +275,51 @@ def test_what_is_not_there_yet_is_said_and_everything_else_goes_on(resource: Any
     assert verdict(plan, resource.kind, resource.name, "Programmed") == ("False", "NotSupported")
     assert [one.name for one in plan.mounts["default"].snapshot.listeners] == ["public"]
     assert "own" in plan.mounts["default"].snapshot.trust
+
+
+def test_every_domain_that_begins_to_fail_is_an_event_of_its_own_and_only_once():
+    plan = wanted()
+    since = [NOW, NOW + timedelta(seconds=1)]
+    domains = ["a.partner.example", "b.partner.example"]
+    state = failing(domains[0], "NotTrusted")
+    both = [
+        FailingDomain(domain=domain, reason="NotTrusted", since=at)
+        for domain, at in zip(domains, since, strict=True)
+    ]
+    first = with_members(running(plan, destinations=[state]))
+    told = [one for one in first.events if one.reason == "NotTrusted"]
+    assert [(one.kind, one.type) for one in told] == [("DestinationControl", "Warning")]
+    control = next(one for one in PARTS if one.kind == "DestinationControl")
+    status = first.statuses["DestinationControl", "partner"]
+    seen = control.model_copy(update={"status": status})
+    others = [one for one in PARTS if one is not control]
+    more = state.model_copy(update={"failing": both})
+    members = {"default": (running(plan, destinations=[more]),)}
+    before, _ = place()
+    second = decide(world(*others, seen, secrets=before.secrets, members=members), NOW)
+    told = [one for one in second.events if one.reason == "NotTrusted"]
+    assert [one.message.split(" waits")[0] for one in told] == ["mail for b.partner.example"]
+    status = second.statuses["DestinationControl", "partner"]
+    again = control.model_copy(update={"status": status})
+    third = decide(world(*others, again, secrets=before.secrets, members=members), NOW)
+    assert [one for one in third.events if one.reason == "NotTrusted"] == []
+
+
+def test_who_gets_alerts_reaches_the_members():
+    recipients = [{"address": "ops@example.com", "severities": ["Warning"]}]
+    _, plan = settled(
+        gateway(
+            delivery={"tlsAlert": "Enabled"}, alerts={"from": "mx@example.com", "recipients": recipients}
+        ),
+        *PARTS[1:],
+    )
+    assert verdict(plan, "MailGateway", "default", "Accepted") == ("True", "Accepted")
+    snapshot = plan.mounts["default"].snapshot
+    assert snapshot.delivery.tls_alert
+    assert snapshot.alerts.sender == "mx@example.com"
+    [one] = snapshot.alerts.recipients
+    assert (one.address, one.severities, one.types) == (
+        "ops@example.com",
+        ["Warning"],
+        ["System", "Delivery"],
+    )

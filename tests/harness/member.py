@@ -88,6 +88,11 @@ class Member:
             return answer.status == 200
         return False
 
+    def metrics(self) -> str:
+        """What `/metrics` says."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
+            return answer.read().decode()
+
     def wait_running(self, snapshot: str, *, seconds: float = 30) -> Self:
         """Return once it says that it runs the snapshot of this hash. Raises TimeoutError with its state."""
 

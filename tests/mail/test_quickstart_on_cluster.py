@@ -164,19 +164,59 @@ def test_an_unlisted_ca_keeps_the_message_and_listing_it_delivers_it_by_itself(
         assert any(one["reason"] == "NotTrusted" and one["type"] == "Warning" for one in events)
 
 
-def test_a_certificate_for_another_host_is_a_name_mismatch(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_certificate_for_another_host_is_a_name_mismatch_and_an_alert(
+    cluster: Cluster, tmp_path: Path
+) -> None:
     other = Authority()
-    cluster.kubectl.apply(resource("CAList", "partner", certificates=other.pem.decode()))
-    cluster.kubectl("wait", "--for=condition=Programmed", "--timeout=60s", "calists.letterlock.dev/partner")
     message = letters.letter(to="someone@example.com")
-    with Postfix.receiving(
-        certificate=other.issue("another.example"), domains=("example.com",), port=RECEIVER_PORT
-    ) as receiver:
+    with (
+        Postfix.receiving(
+            certificate=other.issue("another.example"), domains=("example.com",), port=RECEIVER_PORT
+        ) as receiver,
+        Postfix.receiving(certificate=other.issue("watch.example"), domains=("watch.example",)) as watchers,
+    ):
+        cluster.kubectl.apply(
+            resource("CAList", "partner", certificates=other.pem.decode()),
+            resource(
+                "DestinationControl",
+                "watchers",
+                domains=["watch.example"],
+                tls={"mode": "RequiredVerify"},
+                routes=[{"host": "localhost", "port": watchers.port}],
+            ),
+        )
+        alerts = {"recipients": [{"address": "ops@watch.example", "severities": ["Warning"]}]}
+        patch = json.dumps({"spec": {"delivery": {"tlsAlert": "Enabled"}, "alerts": alerts}})
+        cluster.kubectl("patch", GATEWAY, "--type=merge", f"--patch={patch}")
+        cluster.kubectl(
+            "wait", "--for=condition=Programmed", "--timeout=60s", "calists.letterlock.dev/partner"
+        )
+        cluster.wait_condition(GATEWAY, "Accepted", "True")
+        waiting.until(
+            lambda: (
+                condition(cluster.kubectl, GATEWAY, "Programmed").get("observedGeneration")
+                == cluster.kubectl.json("get", GATEWAY)["metadata"]["generation"]
+            ),
+            what="the patched gateway judged",
+        )
+        cluster.wait_condition(GATEWAY, "Programmed", "True")
         assert swaks(
             LISTENER_PORT, address=cluster.address, to="someone@example.com", data=message, directory=tmp_path
         ).accepted
         said = cluster.wait_condition(DESTINATION, "Delivering", "False", "NameMismatch")
         assert "another.example" in said["message"]
+        [alert] = waiting.until(watchers.messages, seconds=60, what="the alert in the mailbox")
+        assert b"[Letterlock Warning] TLS required for example.com failed: NameMismatch" in alert
+        assert b"DestinationControl example-com, RequiredVerify" in alert
+
+        def told() -> list[dict[str, Any]]:
+            events = cluster.kubectl.json("get", "events")["items"]
+            return [one for one in events if one["reason"] == "NameMismatch" and one["type"] == "Warning"]
+
+        [event] = waiting.until(told, what="the Event")
+        involved = event["involvedObject"]
+        assert (involved["kind"], involved["name"]) == ("DestinationControl", "example-com")
+        assert "example.com" in event["message"]
         assert receiver.messages() == []
         receiver.use_certificate(other.issue("example.com"))
         wait_arrived(receiver, message)

@@ -147,10 +147,23 @@ def test_mail_of_postfix_and_swaks_goes_over_verified_tls_into_a_mailbox(
 def test_an_unlisted_ca_keeps_the_message_until_a_file_lists_it(served: Served, tmp_path: Path) -> None:
     other = Authority()
     message = letters.letter(to="someone@example.com")
-    with receiving(served, other.issue("example.com")) as receiver:
+    with (
+        receiving(served, other.issue("example.com")) as receiver,
+        Postfix.receiving(certificate=other.issue("watch.example"), domains=("watch.example",)) as watchers,
+    ):
+        routes = [{"host": "localhost", "port": watchers.port}]
+        control = {"domains": ["watch.example"], "tls": {"mode": "Required"}, "routes": routes}
+        served.put("watchers.yaml", resource("DestinationControl", "watchers", **control))
+        gateway = yaml.safe_load((served.folder / "gateway.yaml").read_text())
+        gateway["spec"]["delivery"]["tlsAlert"] = "Enabled"
+        gateway["spec"]["alerts"] = {"recipients": [{"address": "ops@watch.example"}]}
+        served.put("gateway.yaml", gateway)
+        served.wait("DestinationControl", "watchers", "Programmed", "True")
         assert swaks(served.port, to="someone@example.com", data=message, directory=tmp_path).accepted
         served.wait("DestinationControl", "example-com", "Delivering", "False", "NotTrusted")
         assert receiver.messages() == []
+        [alert] = waiting.until(watchers.messages, seconds=60, what="the alert in the mailbox")
+        assert b"TLS required for example.com failed: NotTrusted" in alert
         served.put("partner.yaml", resource("CAList", "partner", certificates=other.pem.decode()))
         arrived(receiver, message)
         served.wait("DestinationControl", "example-com", "Delivering", "True", "Delivered")

@@ -18,10 +18,9 @@ from typing import Final, Literal
 
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.replies import Reply
+from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.spool import NewMessage, NewRecipient, Queued
 
-# Line ends of every kind that a mail program, or Python's email package, might take for one, among them.
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
 _XTEXT: Final = re.compile(r"\+([0-9A-F]{2})")
 # RFC 3464 lines are header fields; a reply of 64 KiB is not worth more than this.
 _MAX_DIAGNOSTIC: Final = 900
@@ -190,7 +189,7 @@ def _top(subject: str, first: Queued, terms: Terms, boundary: str, now: float) -
     message["MIME-Version"] = "1.0"
     head = message.as_bytes().rstrip(b"\r\n") + b"\r\n"
     # An address as it stands: the email package would fold or encode what it does not know.
-    head += f"To: <{_plain(first.sender)}>\r\n".encode()
+    head += f"To: <{one_line(first.sender)}>\r\n".encode()
     kind = "multipart/report; report-type=delivery-status"
     return head + f'Content-Type: {kind};\r\n\tboundary="{boundary}"\r\n\r\n'.encode()
 
@@ -201,7 +200,7 @@ def _explanation(action: Action, told: Sequence[_Entry], terms: Terms, *, whole:
     for one in told:
         where = f" ({one.host})" if one.host else ""
         said = one.text if one.text.startswith(one.status) else f"{one.status} {one.text}"
-        lines.append(f"<{_plain(one.queued.address)}>{where}: {_plain(said)}")
+        lines.append(f"<{one_line(one.queued.address)}>{where}: {one_line(said)}")
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
@@ -221,7 +220,7 @@ def _status(action: Action, told: Sequence[_Entry], terms: Terms, now: float, *,
         if one.host and not one.host.startswith("["):
             group.append(f"Remote-MTA: dns; {one.host}")
         scheme, text = ("smtp", one.reply) if one.reply else ("x-letterlock", one.text)
-        group.append(f"Diagnostic-Code: {scheme}; {_ascii(_plain(text)[:_MAX_DIAGNOSTIC], utf8=utf8)}")
+        group.append(f"Diagnostic-Code: {scheme}; {_ascii(one_line(text)[:_MAX_DIAGNOSTIC], utf8=utf8)}")
         group.append(f"Last-Attempt-Date: {_moment(now)}")
         if one.retry_until is not None:
             group.append(f"Will-Retry-Until: {_moment(one.retry_until)}")
@@ -230,7 +229,7 @@ def _status(action: Action, told: Sequence[_Entry], terms: Terms, now: float, *,
 
 
 def _final(address: str, *, utf8: bool) -> str:
-    address = _plain(address)
+    address = one_line(address)
     if address.isascii():
         return f"rfc822; {address}"
     return f"utf-8; {address if utf8 else _utf8_address_xtext(address)}"
@@ -240,9 +239,9 @@ def _original(orcpt: str, *, utf8: bool) -> str:
     """ORCPT as it came, `type;xtext`, decoded (RFC 3461 section 4.2); one in UTF-8 as it is, or encoded again."""
     kind, _, address = orcpt.partition(";")
     if kind.lower() == "utf-8" and "\\x{" in address:  # utf-8-addr-xtext is its own encoding (RFC 6533)
-        return _plain(orcpt)
+        return one_line(orcpt)
     decoded = _decoded(address)
-    return f"{_plain(kind)};{decoded if utf8 else _utf8_address_xtext(decoded)}"
+    return f"{one_line(kind)};{decoded if utf8 else _utf8_address_xtext(decoded)}"
 
 
 def _utf8_address_xtext(address: str) -> str:
@@ -274,8 +273,4 @@ def _header(body: bytes) -> bytes:
 
 def _decoded(xtext: str) -> str:
     """RFC 3461 section 4, without what would break the field."""
-    return _plain(_XTEXT.sub(lambda found: chr(int(found[1], 16)), xtext))
-
-
-def _plain(text: str) -> str:
-    return _CONTROLS.sub(" ", text)
+    return one_line(_XTEXT.sub(lambda found: chr(int(found[1], 16)), xtext))

@@ -24,6 +24,7 @@ from letterlock_gateway.deliver.terms import Terms
 from letterlock_gateway.deliver.transactions import Said
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.outcomes import Outcomes
+from letterlock_gateway.report.tls_failures import TLSFailure
 from letterlock_gateway.spool import Hop, NewMessage, Queued, Spool, SpoolClosed, SpoolFailed
 
 # Seconds between tries to write an outcome down: the first at once, then slower.
@@ -101,6 +102,18 @@ class Settling:
             self._outcomes.settled(terms.policy.resource, terms.domain)
             return
         reason = outcomes_table.word(failure.event) if failure.event else Reason.UNREACHABLE
+        if failure.is_tls and terms.policy.tls_mode in outcomes_table.REQUIRING:
+            self._outcomes.required_tls.record(
+                TLSFailure(
+                    domain=terms.domain,
+                    resource=terms.policy.resource,
+                    mode=terms.policy.tls_mode,
+                    reason=reason,
+                    text=failure.text,
+                    host=failure.host,
+                    at=self._clock(),
+                )
+            )
         self._record(
             terms,
             LastTLS(

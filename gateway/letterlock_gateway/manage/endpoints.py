@@ -1,6 +1,6 @@
-"""What a member answers: `/state` to the operator (mutual TLS), `/healthz`, `/readyz` to the kubelet.
+"""What a member answers: `/state` to the operator (mutual TLS), `/healthz`, `/readyz` to the kubelet, `/metrics`.
 
-Run by the supervisor. Two questions without parameters are no reason to load a web framework (0.2 s of every
+Run by the supervisor. A few questions without parameters are no reason to load a web framework (0.2 s of every
 start): HTTP/1.1, one answer per connection.
 """
 
@@ -14,6 +14,7 @@ from typing import Any, Final, Self, cast
 
 from letterlock_api.state import INTERNAL_CLIENT_NAME, STATE_PATH
 from letterlock_gateway.mount import Identity
+from letterlock_gateway.report.metrics import CONTENT_TYPE
 from letterlock_gateway.tls import contexts
 
 # A client that is slower than that is none of ours; its connection is not kept.
@@ -48,6 +49,8 @@ class Facts:
     state: Callable[[], bytes]
     """The state as JSON."""
     ready: Callable[[], bool]
+    metrics: Callable[[], bytes]
+    """As Prometheus reads them."""
 
 
 class Endpoints:
@@ -106,7 +109,9 @@ class Endpoints:
             return Answer(200, b"ok\n")
         if path == "/readyz":
             return Answer(200, b"ready\n") if self._facts.ready() else Answer(503, b"not ready\n")
-        return Answer(404, b"ask for /healthz or /readyz\n")
+        if path == "/metrics":
+            return Answer(200, self._facts.metrics(), CONTENT_TYPE)
+        return Answer(404, b"ask for /healthz, /readyz or /metrics\n")
 
     def _answer_state(self, path: str, writer: asyncio.StreamWriter) -> Answer:
         if INTERNAL_CLIENT_NAME not in _client_names(writer):

@@ -10,6 +10,7 @@ from typing import Any, Final, Self
 from letterlock_api.destinationcontrol import FailingDomain
 from letterlock_api.state import DestinationState, ListenerState, MemberState
 from letterlock_gateway.report.outcomes import SHOWN
+from letterlock_gateway.report.tls_failures import TLSFailure
 
 STARTING: Final = "is starting"
 
@@ -66,6 +67,7 @@ def report_message(
     listeners: Iterable[ListenerState],
     queue: int | None,
     destinations: Iterable[DestinationState],
+    tls_failures: Iterable[TLSFailure] = (),
 ) -> dict[str, Any]:
     """What a worker sends, for the channel. `queue` None: not known, its spool is not open."""
     return {
@@ -83,6 +85,7 @@ def report_message(
             }
             for one in destinations
         ],
+        "tls_failures": [one.to_json() for one in tls_failures],
     }
 
 

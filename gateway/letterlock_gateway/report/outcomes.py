@@ -9,6 +9,7 @@ from typing import Final
 
 from letterlock_api.destinationcontrol import FailingDomain, LastTLS
 from letterlock_api.state import DestinationState
+from letterlock_gateway.report.tls_failures import TLSFailures
 
 DELIVERED: Final = "Delivered"
 # The status shows 10. More are remembered, so that the list fills up again as domains recover; a bound,
@@ -24,6 +25,8 @@ class Outcomes:
         self._last: dict[str, LastTLS] = {}
         self._failing: dict[str, dict[str, FailingDomain]] = {}
         self._changed: set[str] = set()
+        self.required_tls = TLSFailures()
+        """Where TLS is required and failed: what alerts tell of."""
 
     def record(self, resource: str, last: LastTLS) -> None:
         """A delivery attempt ended: `last.result` is Delivered, or the reason (a CamelCase word) why not.

@@ -1,9 +1,10 @@
 """Events: what has changed in the conditions, in the same words. A condition that stays as it is makes none."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
 from letterlock_api.conditions import Condition, Reason, Type
+from letterlock_api.destinationcontrol import FailingDomain
 from letterlock_operator.plan import Event
 
 _WARNINGS: Final = frozenset(
@@ -35,6 +36,29 @@ def _is_news(kind: str, was: Condition, now: Condition) -> bool:
     # A CA list's ExpiringSoon says something else whenever a CA comes a step nearer to its end (A5).
     step = kind == "CAList" and now.type == Type.EXPIRING_SOON and was.message != now.message
     return step or (was.status, was.reason) != (now.status, now.reason)
+
+
+def begun_to_fail(
+    name: str, before: Iterable[FailingDomain], after: Sequence[FailingDomain], told: Iterable[Event]
+) -> list[Event]:
+    """What to tell of a DestinationControl's domains that begin to fail, or fail for another reason now.
+
+    The condition Delivering speaks for the first of them, where it is among the Events `told`.
+    """
+    known = {(one.domain, one.reason) for one in before}
+    if after and any(one.reason == after[0].reason for one in told):
+        known.add((after[0].domain, after[0].reason))
+    return [
+        Event(
+            "DestinationControl",
+            name,
+            "Warning",
+            one.reason,
+            f"mail for {one.domain} waits since {one.since:%Y-%m-%d %H:%M}",
+        )
+        for one in after
+        if (one.domain, one.reason) not in known
+    ]
 
 
 def events(kind: str, name: str, before: Iterable[Condition], after: Iterable[Condition]) -> list[Event]:

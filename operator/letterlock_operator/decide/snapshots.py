@@ -14,6 +14,8 @@ from letterlock_api.snapshot import (
     RetrySchedule,
     ServedCertificate,
     Snapshot,
+    SnapshotAlertRecipient,
+    SnapshotAlerts,
     SnapshotDelivery,
     SnapshotDirectory,
     SnapshotListener,
@@ -91,6 +93,7 @@ def build(
         listeners=opened,
         destinations=entries,
         delivery=delivery,
+        alerts=_alerts(gateway),
         directories=[*asked.directories, *_directories_still_asked(opened, asked, before)],
         trust=trust,
     )
@@ -125,7 +128,6 @@ def _not_supported(gateway: MailGateway) -> Finding | None:
     spec = gateway.spec
     asked = {
         "management.https": spec.management.https is not None,
-        "delivery.tlsAlert": spec.delivery.tls_alert == "Enabled",
     }
     named = [what for what, there in asked.items() if there]
     return (
@@ -217,6 +219,16 @@ def _delivery(
             address_family=spec.address_family,
         ),
         finding,
+    )
+
+
+def _alerts(gateway: MailGateway) -> SnapshotAlerts:
+    return SnapshotAlerts(
+        sender=gateway.spec.alerts.from_,
+        recipients=[
+            SnapshotAlertRecipient(address=one.address, severities=one.severities, types=one.types)
+            for one in gateway.spec.alerts.recipients
+        ],
     )
 
 

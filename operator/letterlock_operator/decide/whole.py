@@ -5,6 +5,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from letterlock_api.conditions import Condition, Reason, Type, condition
+from letterlock_api.destinationcontrol import DestinationControlStatus
 from letterlock_api.kinds import KINDS
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.snapshot import Snapshot
@@ -163,7 +164,11 @@ def _events(world: World, found: Statuses) -> list[Event]:
     for (kind, name), status in found.items():
         if (kind, name) in silent:
             continue
-        result += happenings.events(kind, name, _conditions(world, kind, name), status.conditions)
+        happened = happenings.events(kind, name, _conditions(world, kind, name), status.conditions)
+        if isinstance(status, DestinationControlStatus):
+            before = world.destinations[name].status.failing or []
+            happened += happenings.begun_to_fail(name, before, status.failing or [], happened)
+        result += happened
     return result
 
 
