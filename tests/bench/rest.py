@@ -16,7 +16,7 @@ def measure(report: Report, rounds: int) -> None:
     certificates = relays.Certificates.make()
     starts: list[float] = []
     memory: list[float] = []
-    with Sink(certificates.sink, 1) as sink:
+    with Sink(certificates.sink) as sink:
         for _ in range(rounds):
             with tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder:
                 began = time.monotonic()

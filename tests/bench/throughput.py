@@ -19,7 +19,7 @@ class Scenario:
     messages: int
     clients: int = 20
     size: int = 4096
-    generators: int = 2
+    per_connection: int = 1
     reuse: bool = False
     """Whether relays may send several messages over one connection to the next hop."""
 
@@ -32,6 +32,10 @@ class Round:
     """Messages per second that got their 250."""
     relayed: float
     """Messages per second that reached the sink, from the first connection to the last message there."""
+    p99: float
+    """Milliseconds from a client's connect to its 250, of 99 in 100."""
+    ends: float
+    """CPU milliseconds a message, of load generator and sink together."""
     spent: float
     """CPU milliseconds a message, of all processes of the relay. Steadier than rates where others use the machine."""
 
@@ -46,7 +50,7 @@ def measure(scenario: Scenario, report: Report) -> None:
     results: dict[str, list[Round]] = {"Letterlock": [], "Postfix": []}
     with (
         tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder,
-        Sink(certificates.sink, 2) as sink,
+        Sink(certificates.sink) as sink,
         relays.letterlock(
             Path(folder), certificates, sink, messages_per_connection=50 if scenario.reuse else 1
         ) as (member, relay),
@@ -68,7 +72,8 @@ def measure(scenario: Scenario, report: Report) -> None:
                 results[name].append(done)
                 report.note(
                     f"round {number + 1} {name:<10} received {done.received:7.1f}/s"
-                    f"  relayed {done.relayed:7.1f}/s  CPU {done.spent:5.2f} ms/message"
+                    f"  relayed {done.relayed:7.1f}/s  p99 {done.p99:6.1f} ms"
+                    f"  CPU {done.spent:5.2f} ms/message, generator and sink {done.ends:4.2f}"
                 )
     for name, rounds in results.items():
         more = {"reuse": scenario.reuse, "messages": scenario.messages, "clients": scenario.clients}
@@ -80,27 +85,29 @@ def measure(scenario: Scenario, report: Report) -> None:
 
 def _round(scenario: Scenario, port: int, pid: int, sink: Sink) -> Round:
     sink.reset()
+    sink_before = sink.taken().cpu
     before = cost.cpu_seconds(pid)
     sent = load.run(
         Load(
-            "127.0.0.1",
-            port,
+            f"127.0.0.1:{port}",
             scenario.messages,
             scenario.clients,
             scenario.size,
+            scenario.per_connection,
             f"someone@{relays.DOMAIN}",
-        ),
-        scenario.generators,
+        )
     )
     if sent.errors:
         raise IncompleteError(f"{len(sent.errors)} sessions failed, the first: {sent.errors[0]}")
     deadline = time.monotonic() + 120
-    while sink.count < scenario.messages:
+    while (taken := sink.taken()).count < scenario.messages:
         if time.monotonic() > deadline:
-            raise IncompleteError(f"only {sink.count} of {scenario.messages} messages reached the sink")
+            raise IncompleteError(f"only {taken.count} of {scenario.messages} messages reached the sink")
         time.sleep(0.02)
     return Round(
         received=sent.accepted / (sent.ended - sent.started),
-        relayed=scenario.messages / (sink.last - sent.started),
+        relayed=scenario.messages / (taken.last - sent.started),
+        p99=1000 * sent.latency[2],
+        ends=1000 * (sent.cpu + taken.cpu - sink_before) / scenario.messages,
         spent=1000 * (cost.cpu_seconds(pid) - before) / scenario.messages,
     )

@@ -1,0 +1,3 @@
+module letterlock.dev/bench/ends
+
+go 1.24
