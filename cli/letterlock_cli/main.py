@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import typer
 
 from letterlock_cli import queue_commands, resource_commands
+from letterlock_cli.check_command import check
 from letterlock_cli.failures import CommandError
 from letterlock_cli.track_command import track
 
@@ -38,6 +39,7 @@ app = typer.Typer(
 resource_commands.register(app)
 app.add_typer(queue_commands.commands, name="queue")
 app.command()(track)
+app.command()(check)
 
 
 def _version(wanted: bool) -> None:

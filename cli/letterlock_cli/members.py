@@ -1,6 +1,7 @@
 """Asks members what only they know: those of `letterlock up` through their spools, those of a cluster in their pods.
 
-Called by `queue_commands` and `track_command`. Every member is asked the same request (`manage.lookup`), all at once.
+Called by `queue_commands`, `track_command` and `check_command`. Every member is asked the same request
+(`manage.lookup`), all at once.
 """
 
 import asyncio
@@ -48,11 +49,12 @@ def ask(where: Where, request: Request, member: str = "") -> list[Answer]:
 def answer_here(spool: Path, request: str) -> dict[str, Any]:
     """What the member whose spool this is says: what `letterlock member` prints in a pod. Raises CommandError."""
     from letterlock_gateway.manage import control, lookup
+    from letterlock_gateway.mount import MountRefused
     from letterlock_gateway.spool.tracking import SpoolUnreadable
 
     try:
         return lookup.answer(spool, json.loads(request))
-    except (SpoolUnreadable, control.NotRunning) as problem:
+    except (SpoolUnreadable, control.NotRunning, MountRefused) as problem:
         raise CommandError(str(problem)) from problem
     except (ValueError, KeyError, TypeError) as problem:
         raise CommandError(f"not a request: {problem}") from problem

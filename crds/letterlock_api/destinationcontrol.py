@@ -31,6 +31,11 @@ TLSMode = Literal[
 TLSVersion = Literal["TLSv1", "TLSv1.1", "TLSv1.2", "TLSv1.3"]
 
 
+def default_min_version(mode: str) -> TLSVersion:
+    """The lowest version that counts where none is set: TLS 1.2 where certificates are verified, else any."""
+    return "TLSv1.2" if "Verify" in mode else "TLSv1"
+
+
 class DeliveryTLS(Model):
     """TLS policy of a destination."""
 

@@ -188,6 +188,8 @@ class Destination(Lenient):
     restricts_ca_lists: bool = False
     """True: only `ca_lists` count, even where none of them is enabled (then nothing is trusted)."""
     min_version: TLSVersion = "TLSv1"
+    min_version_set: bool = False
+    """Whether an entry says so; else it comes from the mode."""
     ciphers: str | None = None
     routes: list[NextHop] = Field(default_factory=list[NextHop])
     """Empty: MX look-up."""

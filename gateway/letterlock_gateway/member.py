@@ -95,7 +95,14 @@ class Member:
         return state.model_dump_json(by_alias=True).encode()
 
     async def _carry(self, order: channel.Message) -> channel.Message:
-        """Have an order about the queue carried out by the workers whose messages it names: their numbers tell."""
+        """Say what runs here, or have an order about the queue carried out.
+
+        By the workers whose messages it names: their numbers tell.
+        """
+        if order["do"] == "running":
+            running = self._offered.hash if self._offered is not None else ""
+            mounted = str(self._options.mount.resolve())
+            return {"member": self._options.member, "mount": mounted, "snapshot": running}
         if order["do"] == stored.DO:
             return {"done": [], "busy": [], "problems": ["mail comes in by listeners only"]}
         numbers = {mid % NUMBER_STEP for mid in order["mids"]}

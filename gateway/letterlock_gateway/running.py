@@ -7,7 +7,7 @@ new set.
 
 import ssl
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Final, Self
 
@@ -76,11 +76,7 @@ class RunningSet:
             client_certificate=builder.client_certificate(),
             directories={one.name: builder.directory(one) for one in mounted.snapshot.directories},
             credentials=builder.credentials(),
-            _destinations={
-                domain: destination
-                for destination in mounted.snapshot.destinations
-                for domain in destination.domains
-            },
+            _destinations=by_domain(mounted.snapshot),
             _files=mounted.files,
         )
         builder.try_destinations(running.client_certificate)
@@ -90,12 +86,11 @@ class RunningSet:
 
     def destination_for(self, domain: str) -> Destination:
         """The policy for `domain` (lower case, A-labels): exact, else the longest suffix, else `*`."""
-        found = self._destinations.get(domain)
-        rest = domain
-        while found is None and (dot := rest.find(".")) >= 0:
-            found = self._destinations.get(rest[dot:])
-            rest = rest[dot + 1 :]
-        return found or self._destinations.get("*") or _DEFAULT_DESTINATION
+        return most_specific(self._destinations, domain) or _DEFAULT_DESTINATION
+
+    def with_destination(self, policy: Destination) -> Self:
+        """The same set with this one policy for every domain: for looking at what another would do."""
+        return replace(self, _destinations={"*": policy})
 
     def trust_for(self, names: Sequence[str] | None) -> trust.TrustStore:
         """What peers are verified against: the named lists that are enabled; None: all global ones."""
@@ -111,6 +106,21 @@ class RunningSet:
         ]
         outgoing = self.snapshot.delivery.certificate
         return [*uses, "outgoing mail"] if outgoing is not None and outgoing.demo else uses
+
+
+def by_domain(snapshot: Snapshot) -> dict[str, Destination]:
+    """Destinations by each of their entries."""
+    return {domain: one for one in snapshot.destinations for domain in one.domains}
+
+
+def most_specific(destinations: Mapping[str, Destination], domain: str) -> Destination | None:
+    """What holds for `domain` (lower case, A-labels): exact, else the longest suffix, else `*`."""
+    found = destinations.get(domain)
+    rest = domain
+    while found is None and (dot := rest.find(".")) >= 0:
+        found = destinations.get(rest[dot:])
+        rest = rest[dot + 1 :]
+    return found or destinations.get("*")
 
 
 class _Builder:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from letterlock_api.snapshot import Destination, NextHop, RetrySchedule, SnapshotDelivery, TrustList
+from letterlock_api.snapshot import Destination, NextHop, RetrySchedule, Snapshot, SnapshotDelivery, TrustList
 from letterlock_api.state import DestinationState
 from letterlock_gateway.deliver import Delivery
 from letterlock_gateway.deliver.terms import Timeouts
@@ -41,6 +41,8 @@ class Delivering:
         default_factory=lambda: SnapshotDelivery(retry=RetrySchedule(initial=3600, max=3600))
     )
     files: Files = field(default_factory=Files)
+    snapshot: Snapshot = field(default_factory=mounts.snapshot)
+    """What was applied last."""
     sent: dict[int, list[str]] = field(default_factory=dict[int, list[str]])
     """Recipient domains of what was sent, by message."""
 
@@ -52,7 +54,7 @@ class Delivering:
         if self.trusted:
             trust["partners"] = self.files.trust(*self.trusted)
         wild = [] if any("*" in one.domains for one in self.destinations) else [mounts.destination()]
-        taken = mounts.snapshot(
+        taken = self.snapshot = mounts.snapshot(
             self.files,
             destinations=[*self.destinations, *wild],
             delivery=self.settings,

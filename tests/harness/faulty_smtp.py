@@ -139,7 +139,11 @@ class FaultySMTP:
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, self.address, self.port, limit=32 << 20)
+        # TLS from the first byte: the first bytes may be here before a handler could begin to take them.
+        context = self._context(Session()) if self._implicit else None
+        self._server = await asyncio.start_server(
+            self._connected, self.address, self.port, limit=32 << 20, ssl=context
+        )
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 
@@ -255,7 +259,7 @@ class _Conversation:
     async def run(self) -> None:
         fault = self._server.fault
         if self._server.implicit_tls:
-            await self._handshake()
+            self._encrypted()
         if fault == "closes at once":
             return
         if fault == "no greeting":
@@ -425,6 +429,9 @@ class _Conversation:
 
     async def _handshake(self) -> None:
         await self._writer.start_tls(self._server.context(self._session), ssl_handshake_timeout=10)
+        self._encrypted()
+
+    def _encrypted(self) -> None:
         session: ssl.SSLObject = self._writer.get_extra_info("ssl_object")
         self._session.tls = True
         self._session.client_certificate = session.getpeercert(binary_form=True)

@@ -13,6 +13,7 @@ from letterlock_gateway.deliver import references
 from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.references import Reference
 from letterlock_gateway.tls import names, verify
+from letterlock_gateway.tls.names import Presented
 from letterlock_gateway.tls.trust import TrustStore
 from letterlock_gateway.tls.verify import Verdict
 
@@ -31,6 +32,10 @@ class Checked:
     """For people."""
     reference: Reference | None = None
     """The name that matched."""
+    asked: tuple[Reference, ...] = ()
+    """The names that were looked for."""
+    presented: Presented | None = None
+    """The names in the certificate; None: they cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,15 +73,18 @@ async def check(
     )
     if not verdict.trusted or presented is None:
         shown = f"; {references.mismatch(wanted, presented)}" if presented else ""
-        return Checked(_chain_event(verdict, chain, trust, moment), f"{verdict.detail}{shown}")
+        event = _chain_event(verdict, chain, trust, moment)
+        return Checked(event, f"{verdict.detail}{shown}", asked=wanted, presented=presented)
     found = references.first_match(wanted, presented)
     if found is None and references.reverse_counts(policy.tls_mode, policy.names, presented):
         more = tuple(Reference(name, "Reverse") for name in await peer.reverse_names())
         wanted += more
         found = references.first_match(more, presented)
     if found is None:
-        return Checked(Event.NAME_MISMATCH, references.mismatch(wanted, presented))
-    return Checked(Event.VERIFIED, f"name {names.normalised(found.name)} matches", found)
+        detail = references.mismatch(wanted, presented)
+        return Checked(Event.NAME_MISMATCH, detail, asked=wanted, presented=presented)
+    detail = f"name {names.normalised(found.name)} matches"
+    return Checked(Event.VERIFIED, detail, found, wanted, presented)
 
 
 def _chain_event(verdict: Verdict, chain: Sequence[bytes], trust: TrustStore, now: datetime) -> Event:

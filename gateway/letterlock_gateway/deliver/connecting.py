@@ -18,6 +18,7 @@ from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 from letterlock_gateway.deliver.routing import Target
 from letterlock_gateway.deliver.terms import Terms, Timeouts
+from letterlock_gateway.deliver.tracing import SILENT, Trace
 from letterlock_gateway.deliver.wire import Lost, Wire
 from letterlock_gateway.report.log import Log
 
@@ -102,6 +103,9 @@ class Connector:
     timeouts: Timeouts
     clock: Callable[[], float]
     new_dcid: Callable[[], int]
+    trace: Trace = SILENT
+    judge: Callable[[ResolvedTLSMode, Event], Decision] = outcomes_table.decide
+    """The outcome table. `letterlock check` goes as far as it can, whatever the mode: it sends no mail."""
 
     async def connect(self, target: Target) -> Connection:
         """A connection to `target` that mail may be sent over. Raises GivenUp."""
@@ -109,6 +113,17 @@ class Connector:
             return await _Attempt(self, target, in_clear=False).run()
         except _InClear:
             return await _Attempt(self, target, in_clear=True).run()
+
+
+def peer_of(terms: Terms, target: Target, lookups: Lookups) -> checks.Peer:
+    """The host at `target`, for the check of its certificate."""
+    host = target.host
+    return checks.Peer(
+        domain=terms.domain,
+        route=host.name if host.by == "Route" else "",
+        mx_names=lambda: routing.mx_names(terms.domain, target, lookups),
+        reverse_names=lambda: lookups.reverse_names(target.address),
+    )
 
 
 class _Attempt:
@@ -124,6 +139,7 @@ class _Attempt:
         self._wire: Wire | None = None
 
     async def run(self) -> Connection:
+        self._by.trace.begins(in_clear=self._in_clear)
         try:
             connection = await self._open()
             if self._target.host.implicit_tls:
@@ -157,6 +173,7 @@ class _Attempt:
             f" port {target.host.port}",
             dcid=self._dcid,
         )
+        self._by.trace.connected(wire)
         return Connection(self._dcid, target, self._terms, wire)
 
     async def _greeting(self, connection: Connection) -> None:
@@ -164,6 +181,7 @@ class _Attempt:
             reply = await connection.wire.reply(self._by.timeouts.greeting)
         except Lost as lost:
             raise self._given_up(Event.LOST_EARLY, f"no greeting: {lost}") from lost
+        self._by.trace.replied("", reply)
         if reply.code != _READY:
             event = Event.GREETING_REFUSED if reply.kind == 5 else Event.GREETING_DEFERRED
             raise self._given_up(event, "", reply)
@@ -178,6 +196,7 @@ class _Attempt:
             raise self._given_up(Event.SESSION_REFUSED, "", reply)
         else:
             event, detail = Event.EHLO_REFUSED, str(reply)
+        self._by.trace.met(event, detail)
         decision = self._decide(event)
         if decision is Decision.START_TLS and not self._in_clear:
             await self._negotiate(connection)
@@ -198,12 +217,15 @@ class _Attempt:
         try:
             reply = await connection.wire.command("STARTTLS", self._by.timeouts.start_tls)
         except Lost as lost:
+            self._by.trace.met(Event.LOST_BEFORE_220, str(lost))
             if self._decide(Event.LOST_BEFORE_220) is Decision.CLEAR_ANEW:
                 self._log_failure(self._said(Event.LOST_BEFORE_220, str(lost)))
                 raise _InClear from lost
             raise self._given_up(Event.LOST_BEFORE_220, str(lost)) from lost
+        self._by.trace.replied("STARTTLS", reply)
         if reply.code != _READY:
             event = Event.STARTTLS_DEFERRED if reply.kind == 4 else Event.STARTTLS_REFUSED
+            self._by.trace.met(event, str(reply))
             if self._decide(event) is not Decision.CLEAR:
                 raise self._given_up(event, "", reply)
             connection.tls = TLSResult(reason=self._said(event, str(reply)))
@@ -228,13 +250,14 @@ class _Attempt:
             raise self._given_up(Event.HANDSHAKE_FAILED, "no TLS session")
         cipher = session.cipher()
         protocol, suite = session.version() or "TLS", cipher[0] if cipher else ""
+        self._by.trace.encrypted(session)
+        self._by.trace.met(Event.ENCRYPTED, f"{protocol} {suite}".strip())
         success = f"DCID {self._dcid} TLS success protocol {protocol} cipher {suite}"
         if self._decide(Event.ENCRYPTED) is not Decision.CHECK:
             self._by.mail_log.info(success, dcid=self._dcid)
             return TLSResult(protocol, suite, reason="not checked under this policy")
-        checked = await checks.check(
-            session, self._terms.policy, self._terms.trust, self._peer(), self._by.clock()
-        )
+        peer = peer_of(self._terms, self._target, self._by.lookups)
+        checked = await checks.check(session, self._terms.policy, self._terms.trust, peer, self._by.clock())
         if self._decide(checked.event) is Decision.NEXT_HOST:
             raise self._given_up(checked.event, checked.detail)
         if checked.reference is None:
@@ -246,15 +269,6 @@ class _Attempt:
         self._by.mail_log.info(f"{success} verified name {name} ({source})", dcid=self._dcid)
         return TLSResult(protocol, suite, True, name, source, checked.detail)
 
-    def _peer(self) -> checks.Peer:
-        host, lookups = self._target.host, self._by.lookups
-        return checks.Peer(
-            domain=self._terms.domain,
-            route=host.name if host.by == "Route" else "",
-            mx_names=lambda: routing.mx_names(self._terms.domain, self._target, lookups),
-            reverse_names=lambda: lookups.reverse_names(self._target.address),
-        )
-
     async def _hello_again(self, connection: Connection) -> None:
         """EHLO inside TLS: what was offered in clear text is forgotten (RFC 3207 section 4.2)."""
         try:
@@ -262,6 +276,7 @@ class _Attempt:
         except Lost as lost:
             # With TLS 1.3 this is how a refusal of our certificate shows.
             raise self._given_up(Event.LOST_ENCRYPTED, str(lost)) from lost
+        self._by.trace.replied("EHLO", reply)
         if reply.code != _DONE:
             raise self._given_up(Event.REFUSED_ENCRYPTED, "", reply)
         connection.offered = replies.offered(reply)
@@ -285,12 +300,14 @@ class _Attempt:
 
     async def _say_hello(self, connection: Connection, verb: str) -> Reply:
         try:
-            return await connection.wire.command(f"{verb} {self._terms.hostname}", self._by.timeouts.hello)
+            reply = await connection.wire.command(f"{verb} {self._terms.hostname}", self._by.timeouts.hello)
         except Lost as lost:
             raise self._given_up(Event.LOST_EARLY, f"no reply to {verb}: {lost}") from lost
+        self._by.trace.replied(verb, reply)
+        return reply
 
     def _decide(self, event: Event) -> Decision:
-        return outcomes_table.decide(self._mode, event)
+        return self._by.judge(self._mode, event)
 
     def _given_up(self, event: Event, detail: str, reply: Reply | None = None) -> GivenUp:
         target = self._target
@@ -301,6 +318,7 @@ class _Attempt:
             address=target.address,
             reply=str(reply) if reply else "",
         )
+        self._by.trace.given_up(failure)
         if failure.is_tls:
             self._log_failure(failure.text)
             if self._mode in outcomes_table.REQUIRING:

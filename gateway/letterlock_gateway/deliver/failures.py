@@ -5,6 +5,7 @@ from typing import Self
 
 from letterlock_api.snapshot import ResolvedTLSMode
 from letterlock_gateway.deliver import outcomes_table
+from letterlock_gateway.deliver.nexthops import NotNow, Undeliverable
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 
@@ -62,3 +63,14 @@ class Failure:
 def most_telling(failures: list[Failure]) -> Failure:
     """Of the failures of several hosts the one to report: the last that TLS was the reason of, else the last."""
     return next((one for one in reversed(failures) if one.is_tls), failures[-1])
+
+
+def reported(failures: list[Failure]) -> Failure:
+    """Of the failures of all next hops the one that says what becomes of the mail: it waits where one may pass."""
+    temporary = [one for one in failures if not one.permanent]
+    return most_telling(temporary or failures or [Failure(False, "4.4.4", "there is no next hop")])
+
+
+def of_look_up(problem: NotNow | Undeliverable, host: str = "") -> Failure:
+    """A look-up that came to nothing: of the domain's next hops, or of the addresses of `host`."""
+    return Failure(isinstance(problem, Undeliverable), problem.status, str(problem), host)

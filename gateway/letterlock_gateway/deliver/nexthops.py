@@ -8,7 +8,7 @@ import ipaddress
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from letterlock_api.snapshot import NextHop
@@ -47,6 +47,8 @@ class NextHost:
     implicit_tls: bool = False
     auth_file: str = ""
     """Names the credentials for it; empty: it wants no sign-in."""
+    priority: int = field(default=0, compare=False)
+    """Of the route, or preference of the MX record. For people: the order is that of the list."""
 
     @property
     def label(self) -> str:
@@ -114,7 +116,7 @@ def by_mx(
     for preference in sorted({preference for preference, _ in usable}):
         equals = sorted({name for one, name in usable if one == preference})
         shuffle(equals)
-        ordered += [NextHost(name, "", 25, "MX") for name in equals]
+        ordered += [NextHost(name, "", 25, "MX", priority=preference) for name in equals]
     return ordered[:MAX_HOSTS]
 
 
@@ -156,4 +158,5 @@ def _host(route: NextHop) -> NextHost:
         by="Route",
         implicit_tls=route.implicit_tls,
         auth_file=route.auth_file or "",
+        priority=route.priority,
     )

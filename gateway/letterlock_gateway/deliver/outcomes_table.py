@@ -194,16 +194,26 @@ def walk(mode: ResolvedTLSMode, met: Sequence[Event]) -> Decision:
 
     What a mode does not come to is left out: the handshake under No, the check of a certificate under Required.
     """
-    decision = Decision.CLEAR
-    for event in met:
+    return follow(mode, met)[0]
+
+
+def follow(
+    mode: ResolvedTLSMode, met: Sequence[Event], *, implicit_tls: bool = False
+) -> tuple[Decision, int | None]:
+    """As `walk`, and which of `met` (its index) ended it; None: nothing did.
+
+    `implicit_tls`: the host speaks TLS from the first byte, under every mode.
+    """
+    decision = Decision.START_TLS if implicit_tls else Decision.CLEAR
+    for number, event in enumerate(met):
         if event in _OF_TLS and decision in _IN_CLEAR and event not in _FIRST_OF_TLS:
             continue
         if event in CHECKS and decision is not Decision.CHECK:
             continue
         decision = decide(mode, event)
         if decision in _ENDS:
-            break
-    return decision
+            return decision, number
+    return decision, None
 
 
 def insists_on_verification(mode: ResolvedTLSMode) -> bool:

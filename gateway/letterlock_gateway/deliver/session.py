@@ -115,7 +115,7 @@ class Session:
         try:
             hosts = await routing.hosts(way.terms, way.lookups)
         except (NotNow, Undeliverable) as problem:
-            way.failures.append(_unrouted(problem, ""))
+            way.failures.append(failures.of_look_up(problem))
             hosts = []
         for host in hosts:
             then = await self._host(way, host)
@@ -129,7 +129,7 @@ class Session:
         try:
             targets = await routing.targets(host, way.lookups)
         except (NotNow, Undeliverable) as problem:
-            way.failures.append(_unrouted(problem, host.label))
+            way.failures.append(failures.of_look_up(problem, host.label))
             return _Then.NEXT_HOST
         for target in targets:
             if host.by == "MX" and way.tried >= _MAX_TRIES:
@@ -235,9 +235,7 @@ class Session:
         """No host took the job. Where none even let us in, what else waits for the domain waits longer too."""
         if self._job is None:
             return
-        temporary = [one for one in way.failures if not one.permanent]
-        none = Failure(False, "4.4.4", "there is no next hop")
-        failure = failures.most_telling(temporary or way.failures or [none])
+        failure = failures.reported(way.failures)
         self._shared.settling.record_failure(way.terms, failure)
         self._fail(way.terms, self._job, failure)
         self._job = self._lane.take()
@@ -253,7 +251,3 @@ class Session:
         if said:
             settling = self._shared.settling.said(connection, job, said)
             self._shared.settle(self._lane, len(said), settling)
-
-
-def _unrouted(problem: NotNow | Undeliverable, host: str) -> Failure:
-    return Failure(isinstance(problem, Undeliverable), problem.status, str(problem), host)

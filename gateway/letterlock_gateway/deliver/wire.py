@@ -34,6 +34,7 @@ class Wire(asyncio.Protocol):
         self._lost = ""
         self._writable: asyncio.Future[None] | None = None
         self._transport: asyncio.Transport | None = None
+        self._gone = asyncio.Event()
 
     @classmethod
     async def open(cls, address: str, port: int, *, seconds: float) -> Self:
@@ -140,9 +141,11 @@ class Wire(asyncio.Protocol):
             )
         except ssl.SSLError as error:
             self.abort(error.reason or str(error))
+            self._gone.set()  # nobody tells us any more
             raise
         except OSError as error:
             self.abort(str(error) or "connection closed by the peer")
+            self._gone.set()
             raise Lost(self._lost) from error
         if transport is None or self._lost:
             raise Lost(self._lost or "connection closed by the peer")
@@ -157,6 +160,20 @@ class Wire(asyncio.Protocol):
                 self.send(b"QUIT\r\n")
             self._transport.close()
         self._end("closed")
+
+    async def farewell(self, seconds: float) -> None:
+        """Say goodbye as politely as SMTP has it: wait for the reply, and for the end of the connection.
+
+        Where it has been closed already, for the end alone.
+        """
+        with contextlib.suppress(Lost):
+            await self.command("QUIT", seconds)
+        if self._transport is not None:
+            self._transport.close()
+        self._end("closed")
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._gone.wait()
 
     def abort(self, reason: str) -> None:
         """Close at once; `reason` is what is raised from now on."""
@@ -192,6 +209,7 @@ class Wire(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
         self._end(str(exc) if exc else "connection closed by the peer")
+        self._gone.set()
 
     def pause_writing(self) -> None:
         """The buffer is full."""

@@ -18,10 +18,16 @@ def finding(query: Query) -> dict[str, Any]:
 
 
 def answer(spool: Path, request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to `request` (`finding`, or an order of `queue`) of the member whose spool directory this is.
+    """The answer to `request` of the member whose spool directory this is.
 
-    Raises SpoolUnreadable, control.NotRunning.
+    `request`: `finding`, an order of `queue`, or `checking.request`.
+    Raises SpoolUnreadable, control.NotRunning, and for `checking.request` mount.MountRefused.
     """
+    if request["do"] == "check":
+        # Here alone: it brings all of delivery along, which finding a message needs nothing of.
+        from letterlock_gateway.manage import checking
+
+        return checking.inside(spool, request)
     if request["do"] == "find":
         return {"messages": find(spool, Query(**request["query"]))}
     return asyncio.run(control.ask(spool, request))

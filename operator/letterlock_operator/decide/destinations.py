@@ -12,7 +12,13 @@ from typing import Any, Final
 from letterlock_api.base import parse_duration
 from letterlock_api.conditions import Reason
 from letterlock_api.credentials import file_name
-from letterlock_api.destinationcontrol import DestinationControl, DestinationControlSpec, Route, TLSVersion
+from letterlock_api.destinationcontrol import (
+    DestinationControl,
+    DestinationControlSpec,
+    Route,
+    TLSVersion,
+    default_min_version,
+)
 from letterlock_api.references import Reference
 from letterlock_api.snapshot import Destination, NextHop, ResolvedTLSMode, content_hash
 from letterlock_operator.decide import credentials, domains
@@ -21,7 +27,6 @@ from letterlock_operator.decide.verdicts import Finding, Verdict, accepted
 from letterlock_operator.world import World
 
 VERIFYING: Final = frozenset({"RequiredVerify", "RequiredVerifyHostedDomains"})
-_VERIFIED_MODES: Final = VERIFYING | {"PreferredVerify"}
 _EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -150,6 +155,9 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Cont
         else [one.name for one in references if one.name in lists and lists[one.name].trust is not None]
     )
     limits = [one.limits for one in chain]
+    min_version: TLSVersion | None = next(
+        (one.tls.min_version for one in chain if one.tls.min_version is not None), None
+    )
     rate = next((one.recipients for one in limits if one.recipients), None)
     return Destination(
         resource=name,
@@ -159,7 +167,8 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Cont
         names=sorted({_name(one) for one in explicit}),
         ca_lists=sorted(ca_lists),
         restricts_ca_lists=bool(references) or held,
-        min_version=_min_version(chain, mode),
+        min_version=min_version or default_min_version(mode),
+        min_version_set=min_version is not None,
         ciphers=next((one.tls.ciphers for one in chain if one.tls.ciphers), None),
         routes=[_next_hop(route, context) for route in routes],
         connections=next((one.connections for one in limits if one.connections), 500),
@@ -208,14 +217,6 @@ def _key_files(made: Sequence[Destination], files: Mapping[str, bytes | Finding]
     usable = {file_name(one): one for one in files.values() if isinstance(one, bytes)}
     named = {route.auth_file for one in made for route in one.routes}
     return {name: content for name, content in usable.items() if name in named}
-
-
-def _min_version(chain: Sequence[DestinationControlSpec], mode: str) -> TLSVersion:
-    """What the chain says, else TLS 1.2 where certificates are verified, and anything where they are not."""
-    for one in chain:
-        if one.tls.min_version is not None:
-            return one.tls.min_version
-    return "TLSv1.2" if mode in _VERIFIED_MODES else "TLSv1"
 
 
 def _name(name: str) -> str:
