@@ -50,7 +50,8 @@ def root() -> Signer:
 
 async def check(made: Delivering, domain: str, **changes: Any) -> Findings:
     """A check, beside the servers' event loop."""
-    asked = checking.request(domain, **({"seconds": 30} | changes))
+    fields: dict[str, Any] = {"seconds": 30} | changes
+    asked = checking.request(domain, **fields)
     return await asyncio.to_thread(checking.check, made.snapshot, made.files.content, "default-0", asked)
 
 

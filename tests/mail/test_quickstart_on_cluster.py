@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+from letterlock_cli.main import app
 from tests.harness import letters, waiting
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.certificates import Authority, leaf_der
@@ -105,7 +107,7 @@ def wait_arrived(receiver: Postfix, message: bytes) -> bytes:
 
 
 def test_mail_of_postfix_and_swaks_goes_over_verified_tls_into_a_mailbox(
-    cluster: Cluster, receiver: Postfix, tmp_path: Path
+    cluster: Cluster, receiver: Postfix, tmp_path: Path, api_server: ApiServer, namespace: str
 ) -> None:
     by_hand = letters.letter(to="someone@example.com")
     done = swaks(
@@ -131,6 +133,14 @@ def test_mail_of_postfix_and_swaks_goes_over_verified_tls_into_a_mailbox(
     last = cluster.kubectl.json("get", DESTINATION)["status"]["lastTLS"]
     assert (last["verified"], last["matchedName"], last["nameSource"]) == (True, "example.com", "Recipient")
     assert (last["protocol"], last["member"], last["host"]) == ("TLSv1.3", "default-0", "localhost")
+    # From outside, by what the operator has written, `check` comes to the same.
+    where = ("--kubeconfig", str(api_server.kubeconfig), "-n", namespace)
+    done = CliRunner().invoke(app, ["check", "example.com", *where, "-o", "json"])
+    assert done.exit_code == 0, done.output
+    [checked] = json.loads(done.stdout)
+    assert checked["policy"]["resource"] == "example-com"
+    assert checked["verdict"]["matchedName"] == "example.com"
+    assert len(receiver.messages()) == 2
 
 
 def test_an_unlisted_ca_keeps_the_message_and_listing_it_delivers_it_by_itself(
