@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal, Self
 
-from tests.harness import ports, programs
+from tests.harness import ports, programs, waiting
 
 ServerTLS = Literal["none", "may", "encrypt"]
 # Owner of the mailbox: Postfix delivers as nobody who owns anything else.
@@ -171,12 +171,14 @@ class Postfix:
         tls: ClientTLS = "secure",
         ca: bytes | None = None,
         match: Sequence[str] = (),
+        certificate: bytes | None = None,
         port: int = 0,
         settings: Mapping[str, str] | None = None,
     ) -> Self:
         """An MTA that takes anything from loopback and sends it to `relay_host:relay_port`.
 
         With `secure` or `verify` the relay's certificate must chain to `ca` (PEM) and hold a name in `match`.
+        `certificate` (PEM, key first) is presented where it is asked for.
         """
         made = cls(
             name,
@@ -192,6 +194,9 @@ class Postfix:
         if ca is not None:
             ca_file = made._write("ca.pem", ca, 0o644)
             made._settings = {**made._settings, "smtp_tls_CAfile": str(ca_file)}
+        if certificate is not None:
+            chain_file = made._write("client.pem", certificate, 0o600)
+            made._settings = {**made._settings, "smtp_tls_chain_files": str(chain_file)}
         return made
 
     @property
@@ -333,6 +338,13 @@ class Postfix:
                 message.replace(b"\n", b"\r\n"),
                 mail_options=["BODY=8BITMIME"],
             )
+
+    def wait_said(self, words: str, *, seconds: float = 60) -> None:
+        """Return once `words` stand in its log. Raises TimeoutError with that log."""
+        try:
+            waiting.until(lambda: words in self.log, seconds=seconds, what=f"{words!r}", every=0.05)
+        except TimeoutError as problem:
+            raise TimeoutError(f"{problem}; the log: {self.log}") from None
 
     def messages(self) -> list[bytes]:
         """All messages in the mailbox as they lie there: LF line ends, the headers of every hop in front."""

@@ -49,11 +49,11 @@ def judge(
 
 
 def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:
-    chain = connection.get_unverified_chain()
-    if chain:
-        return [bytes(one) for one in chain]
-    leaf = connection.getpeercert(binary_form=True)  # a resumed session keeps no more than this
-    return [leaf] if leaf else []
+    leaf = connection.getpeercert(binary_form=True)
+    if not leaf:  # asked first: without a certificate the chain is a list that Python cannot give (3.13)
+        return []
+    # Without resumption (`tls.contexts`), so that it is the whole chain.
+    return [bytes(one) for one in connection.get_unverified_chain()] or [leaf]
 
 
 def _problem(

@@ -51,6 +51,9 @@ def server_context(
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
     _load(context, pem)
     if client_certificates != "None":
+        # A session resumed by ticket keeps a client's certificate without its chain, which could then not be judged.
+        context.options |= ssl.OP_NO_TICKET
+        context.num_tickets = 0
         # Of several listed certificates of one name OpenSSL tries one issuer; a peer's own that is listed counts
         # all the same, before and after its renewal. Anchors are none the more: `tls.verify` judges again.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from letterlock_api.calist import SYSTEM_LIST
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.listener import Listener, ListenerSpec
 from letterlock_api.snapshot import (
@@ -71,6 +72,7 @@ def judge(
         _port_conflict(listener, world),
         _unknown_policy(spec),
         _open_relay(spec, merged, rows),
+        _source_hidden(spec) if spec.type == "Private" else None,
         query if isinstance(query, tuple) else None,
         _missing_lists(merged, known.lists),
     ):
@@ -153,22 +155,19 @@ def _unknown_policy(spec: ListenerSpec) -> Finding | None:
 
 
 def _open_relay(spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
-    return _relay_for_all(merged, rows) if spec.type == "Public" else None
+    return _relay_for_all(spec, merged, rows) if spec.type == "Public" else None
 
 
-def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:
+def _relay_for_all(
+    spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]
+) -> Finding | None:
     by_name = {one.name: one for one in merged}
     relaying: list[str] = []
     for row in rows:
         policy = by_name.get(row.policy)
         if policy is None or policy.behavior != "Relay":
             continue  # an unknown one is said by _unknown_policy
-        by_certificate = (
-            policy.client_certificate == "Required"
-            and policy.tls_mode == "Required"
-            and (policy.client_ca_lists or policy.client_names or policy.client_fingerprints)
-        )
-        if by_certificate:
+        if _by_certificate(spec, policy):
             continue
         relaying += row.senders  # the groups together: two halves of the world are everybody, too
         if openness.everybody(relaying):
@@ -177,6 +176,34 @@ def _relay_for_all(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Fi
                 f"sender group {row.name} lets everybody relay: list its senders, or require certificates by name",
             )
     return None
+
+
+def _requires_tls_of_strangers(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> bool:
+    """Whether the row that takes everybody demands TLS; partners above it may be asked for anything."""
+    last = next(row.policy for row in rows if openness.everybody(row.senders))  # there is one: `policies.groups`
+    return any(
+        one.name == last and one.behavior in ("Accept", "Relay") and one.tls_mode == "Required" for one in merged
+    )
+
+
+def _by_certificate(spec: ListenerSpec, policy: ReceptionPolicy) -> bool:
+    """Whether nobody gets past the policy without a certificate that was chosen by name, fingerprint or CA."""
+    encrypted = spec.protocol == "SMTPS" or policy.tls_mode == "Required"
+    # The system list holds the CAs of the web, which sign for anybody.
+    own_lists = bool(policy.client_ca_lists) and SYSTEM_LIST not in policy.client_ca_lists
+    chosen = own_lists or bool(policy.client_names) or bool(policy.client_fingerprints)
+    return encrypted and policy.client_certificate == "Required" and chosen
+
+
+def _source_hidden(spec: ListenerSpec) -> Finding | None:
+    """Whether clients come with a node's address instead of their own, so that host access means nothing."""
+    if spec.service.external_traffic_policy != "Cluster" or spec.proxy_protocol is not None:
+        return None
+    return (
+        Reason.SOURCE_ADDRESS_HIDDEN,
+        "externalTrafficPolicy Cluster hides the clients' addresses behind those of nodes, so that senderGroups and"
+        " limits per host take them all for one: use Local, or proxyProtocol",
+    )
 
 
 def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authorities]) -> Finding | None:
@@ -234,11 +261,13 @@ def _warnings(
     if needs_demo(spec):
         text = "it serves the demo certificate, which nobody can verify: set certificateRefs"
         found.append(true(Type.DEMO_CERTIFICATE, Reason.DEMO_CERTIFICATE, text))
-    relay = _relay_for_all(merged, rows)
+    relay = _relay_for_all(spec, merged, rows)
     if relay is not None:
         found.append(true(Type.OPEN_RELAY, *relay))
-    open_to = policies.reachable(merged, rows)
-    if spec.type == "Public" and open_to and all(one.tls_mode == "Required" for one in open_to.values()):
+    hidden = _source_hidden(spec)
+    if hidden is not None and spec.service.type != "ClusterIP":  # of which the policy says nothing
+        found.append(true(Type.SOURCE_ADDRESS_HIDDEN, *hidden))
+    if spec.type == "Public" and spec.protocol == "SMTP" and _requires_tls_of_strangers(merged, rows):
         text = "a public listener that requires TLS of everybody loses mail of those who have none (RFC 3207 section 4)"
         found.append(true(Type.TLS_REQUIRED_OF_ALL, Reason.TLS_REQUIRED_OF_ALL, text))
     return tuple(found)
