@@ -14,6 +14,9 @@ need swaks swaks libnet-ssleay-perl
 need openssl openssl
 need keytool default-jre-headless
 need testssl testssl.sh
+# A TLS client that is not OpenSSL's, and the load balancer that the PROXY protocol comes from.
+need gnutls-cli gnutls-bin
+need haproxy haproxy
 need slapd slapd
 need ldapadd ldap-utils
 # Debian has either Postfix or Exim: what Exim needs is installed, and itself unpacked beside, where its own user can read.

@@ -4,16 +4,22 @@
 """
 
 import asyncio
+import ipaddress
 from abc import abstractmethod
 from collections.abc import Coroutine
 from enum import Enum, auto
 from socket import socket
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from letterlock_gateway.receive import access, admission, proxy, sockets, times
 from letterlock_gateway.receive.access import Address, Match, NamesNeeded
 from letterlock_gateway.receive.hub import Hub
-from letterlock_gateway.receive.terms import ListenerTerms, Terms
+from letterlock_gateway.receive.terms import CHECK, ListenerTerms, Terms
+
+# The balancer's own connection: it looks whether somebody is there. Who its client is, if there is one, is unknown,
+# and its own address stands for nobody: a Private listener may list it.
+_NOBODY: Final = ipaddress.IPv4Address(0)
+_OWN: Final = Match(CHECK, CHECK, "the balancer itself")
 
 
 class Mode(Enum):
@@ -42,6 +48,8 @@ class Arrival(asyncio.Protocol):
         self._terms: Terms | None = None
         self._icid = 0
         self._address = ""
+        self._peer: Address = _NOBODY
+        """Who is at the other end of the wire: the client, or the load balancer in front of it."""
         self._host = ""
         self._early = b""
         """What the client sent before anybody wanted it."""
@@ -84,7 +92,7 @@ class Arrival(asyncio.Protocol):
         if not peer:  # it has gone already
             self._abort()
             return
-        address = access.client_address(peer[0])
+        self._peer = address = access.client_address(peer[0])
         if self._listener.proxies.holds(address):
             self._wait(Mode.PROXY, times.SHORT)
         else:
@@ -109,7 +117,7 @@ class Arrival(asyncio.Protocol):
                 self._header = asyncio.ensure_future(proxy.receive(accepted))
                 client = await self._header
                 if client is None:
-                    self._close()
+                    self._begin(address, _OWN, None)
                     return
                 address = client
         except proxy.BadHeader as error:
@@ -144,8 +152,8 @@ class Arrival(asyncio.Protocol):
         if header is None:
             return
         self._early = header.rest
-        if header.client is None:  # the balancer only looks whether somebody is there
-            self._close()
+        if header.client is None:
+            self._begin(self._peer, _OWN, None)
             return
         self._admit(header.client)
 

@@ -23,6 +23,8 @@ class Envelope:
     @classmethod
     def begin(cls, mail: Mail, terms: Terms, *, tls: bool) -> Self | Reply:
         """The envelope that MAIL opens, or why it does not."""
+        if not terms.takes_mail:
+            return replies.ONLY_CHECKS
         path = terms.recipients.completed(mail.path)
         sender = path.address
         if path.local and not path.domain:

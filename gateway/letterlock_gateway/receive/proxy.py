@@ -28,7 +28,7 @@ class Header:
     """A header that was read."""
 
     client: Address | None
-    """None: the connection is the balancer's own (a health check)."""
+    """None: nobody it could name; the connection is the balancer's own (a health check)."""
     rest: bytes
     """What follows the header."""
 

@@ -78,6 +78,7 @@ TOO_IDLE: Final = Reply(450, "4.7.0", "Too many commands without a message")
 TOO_MANY_ERRORS: Final = Reply(421, "4.7.0", "Too many errors, closing")
 
 # Policy and limits
+ONLY_CHECKS: Final = Reply(550, "5.7.1", "No mail is taken from the load balancer itself")
 RELAYING_DENIED: Final = Reply(550, "5.7.1", "Address rejected: mail for it is not taken here")
 ROUTED_ADDRESS: Final = Reply(550, "5.7.1", "Address rejected: routing inside an address is not followed")
 RECIPIENT_UNKNOWN: Final = Reply(550, "5.1.1", "Address rejected: there is no such recipient here")

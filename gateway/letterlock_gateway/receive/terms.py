@@ -2,7 +2,8 @@
 
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 from letterlock_api import queries
 from letterlock_api.snapshot import ReceptionPolicy
@@ -34,6 +35,8 @@ class Terms:
     context: ssl.SSLContext | None = None
     query: str = ""
     """LDAP filter with placeholders that the directory is asked with; empty: it is not asked."""
+    takes_mail: bool = True
+    """False: the client only looks whether somebody is there (a load balancer's own connection)."""
 
     def query_for(self, asked: Path, address: str) -> str | None:
         """What to ask the directory about a recipient whose mail goes to `address`; None: nothing."""
@@ -58,6 +61,10 @@ class Terms:
         return self.policy.tls_mode != "No"
 
 
+# In capitals, which no policy's name has.
+CHECK: Final = "CHECK"
+
+
 @dataclass(frozen=True)
 class ListenerTerms:
     """A listener, compiled."""
@@ -67,6 +74,7 @@ class ListenerTerms:
     max_concurrency: int
     access: AccessTable
     by_policy: Mapping[str, Terms]
+    """And `CHECK`, for what load balancers ask on their own account."""
     proxies: Ranges
     running: RunningSet
     directory: Settings | None = None
@@ -83,26 +91,40 @@ def compile_listener(running: RunningSet, one: RunningListener) -> ListenerTerms
         domain_map=listener.domain_map,
         postmaster=running.snapshot.postmaster or f"postmaster@{listener.default_domain or hostname}",
     )
+    by_policy = {
+        policy.name: compile_terms(
+            policy,
+            hostname=hostname,
+            recipients=recipients,
+            max_hops=running.snapshot.max_hops,
+            context=one.contexts.get(policy.name),
+            query=listener.query.filter if listener.query is not None else "",
+        )
+        for policy in listener.policies
+    }
+    strangers = by_policy.get(listener.groups[-1].policy) if listener.groups else None
+    if strangers is not None:
+        by_policy[CHECK] = _for_checks(strangers)
     return ListenerTerms(
         name=listener.name,
         implicit_tls=listener.protocol == "SMTPS",
         max_concurrency=listener.max_concurrency,
         access=AccessTable(listener.groups),
-        by_policy={
-            policy.name: compile_terms(
-                policy,
-                hostname=hostname,
-                recipients=recipients,
-                max_hops=running.snapshot.max_hops,
-                context=one.contexts.get(policy.name),
-                query=listener.query.filter if listener.query is not None else "",
-            )
-            for policy in listener.policies
-        },
+        by_policy=by_policy,
         proxies=Ranges.of(listener.proxy_from),
         running=running,
         directory=running.directories[listener.query.directory] if listener.query is not None else None,
     )
+
+
+def _for_checks(strangers: Terms) -> Terms:
+    """Greeted and answered with the TLS of strangers, whatever becomes of these; but no mail is taken."""
+    mode = "No" if strangers.policy.tls_mode == "No" else "Preferred"  # a check may say HELO
+    policy = strangers.policy.model_copy(update={"name": CHECK, "behavior": "Accept", "tls_mode": mode})
+    made = compile_terms(
+        policy, hostname=strangers.hostname, recipients=strangers.recipients, context=strangers.context
+    )
+    return replace(made, takes_mail=False)
 
 
 def compile_terms(
