@@ -14,9 +14,11 @@ run: $(READY) ## Serve examples/quickstart on this machine, with a receiver, and
 
 test: $(READY) ## Everything: checks and all tests, with real MTAs and a real API server (installs and builds what is missing)
 	@sh tests/harness/install.sh
+	@tests/harness/sslyze.sh >/dev/null
 	@tests/harness/kube/build.sh >/dev/null & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
-	wait $$build && [ $$checked -eq 0 ] && $(BIN)/pytest
+	wait $$build && [ $$checked -eq 0 ] && $(BIN)/pytest; tested=$$?; \
+	echo "What testssl and sslyze say of a listener: build/reports"; exit $$tested
 
 check: $(READY) ## Format, lint, types, architecture, generated files and pure tests: under a minute
 	$(BIN)/ruff format --check -q .
@@ -43,6 +45,7 @@ crds: $(READY) ## Write the CRDs anew from the models
 locks: ## Write requirements/*.txt anew from pyproject.toml
 	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml -o requirements/runtime.txt
 	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml --group dev -o requirements/dev.txt
+	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 requirements/sslyze.in -o requirements/sslyze.txt
 
 $(READY): requirements/dev.txt pyproject.toml
 	.ci/uv venv -q --allow-existing --python 3.13 .venv
