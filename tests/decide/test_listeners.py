@@ -9,7 +9,17 @@ from letterlock_api.snapshot import SnapshotListener
 from letterlock_operator import names
 from letterlock_operator.decide import decide, policies
 from letterlock_operator.world import InvalidResource, Keep
-from tests.decide.builders import NOW, certificate, gateway, listener, settled, verdict, world
+from tests.decide.builders import (
+    NOW,
+    ca_list,
+    ca_pem,
+    certificate,
+    gateway,
+    listener,
+    settled,
+    verdict,
+    world,
+)
 
 TLS: dict[str, Any] = {"defaultPolicy": {"tls": {"mode": "Preferred"}}}
 
@@ -222,3 +232,141 @@ def test_a_listener_whose_manifest_became_invalid_keeps_what_it_had():
     plan = decide(world(gateway(), invalid=(wrong,), config_maps=place["config_maps"]), NOW)
     assert opened(plan) == opened(good)
     assert verdict(plan, "Listener", "public", "Accepted") == ("False", "Invalid")
+
+
+SHARED: dict[str, Any] = {"service": {"type": "LoadBalancer", "externalTrafficPolicy": "Cluster"}}
+BALANCED: dict[str, Any] = {"proxyProtocol": {"from": ["10.0.0.0/8"]}}
+HIDDEN = ("True", "SourceAddressHidden")
+
+
+@pytest.mark.parametrize(
+    ("spec", "accepted", "warned"),
+    [
+        ({**SHARED}, "True", True),
+        ({"service": {"type": "NodePort", "externalTrafficPolicy": "Cluster"}}, "True", True),
+        ({"service": {"type": "LoadBalancer"}}, "True", False),
+        ({"service": {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}}, "True", False),
+        ({"service": {"externalTrafficPolicy": "Cluster"}}, "True", False),
+        ({**SHARED, **BALANCED}, "True", False),
+        ({"type": "Private", **SHARED}, "False", False),
+        ({"type": "Private", **SHARED, **BALANCED}, "True", False),
+        ({"type": "Private", "service": {"type": "LoadBalancer"}}, "True", False),
+    ],
+    ids=[
+        "a load balancer in front of a public listener",
+        "node ports in front of a public listener",
+        "Local by default",
+        "Local",
+        "an address of the cluster alone: the policy says nothing of it",
+        "the PROXY protocol shows the client",
+        "a private listener, which would not know its senders",
+        "a private listener with the PROXY protocol",
+        "a private listener with Local",
+    ],
+)
+def test_client_addresses_that_are_hidden_are_told_or_refused(
+    spec: dict[str, Any], accepted: str, warned: bool
+):
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    assert verdict(plan, "Listener", "public", "Accepted")[0] == accepted
+    types = {one.type for one in plan.statuses["Listener", "public"].conditions}
+    assert ("SourceAddressHidden" in types) is warned
+    if accepted == "False":
+        assert verdict(plan, "Listener", "public", "Accepted") == ("False", "SourceAddressHidden")
+        assert plan.mounts["default"].snapshot.listeners == []
+    events = {(one.type, one.reason) for one in plan.events}
+    assert (("Warning", "SourceAddressHidden") in events) is (warned or accepted == "False")
+
+
+@pytest.mark.parametrize(
+    ("spec", "warned"),
+    [
+        ({"defaultPolicy": {"tls": {"mode": "Required"}}}, True),
+        ({"defaultPolicy": {"tls": {"mode": "Preferred"}}}, False),
+        (
+            {
+                "defaultPolicy": {"tls": {"mode": "Required"}},
+                "mailFlowPolicies": [{"name": "old", "tls": {"mode": "Preferred"}}],
+                "senderGroups": [{"name": "old", "senders": ["192.0.2.0/24"], "policy": "old"}],
+            },
+            True,
+        ),
+        (
+            {
+                "mailFlowPolicies": [{"name": "strict", "tls": {"mode": "Required"}}],
+                "senderGroups": [{"name": "partner", "senders": ["192.0.2.0/24"], "policy": "strict"}],
+            },
+            False,
+        ),
+        (
+            {
+                "defaultPolicy": {"behavior": "Reject", "tls": {"mode": "Required"}},
+                "mailFlowPolicies": [{"name": "partner", "behavior": "Accept"}],
+                "senderGroups": [{"name": "partner", "senders": ["192.0.2.0/24"], "policy": "partner"}],
+            },
+            False,
+        ),
+        (
+            {
+                "mailFlowPolicies": [{"name": "strict", "tls": {"mode": "Required"}}],
+                "senderGroups": [{"name": "all", "senders": ["ALL"], "policy": "strict"}],
+            },
+            True,
+        ),
+        ({"protocol": "SMTPS", "defaultPolicy": {"tls": {"mode": "Required"}}}, False),
+    ],
+    ids=[
+        "of everybody",
+        "of nobody",
+        "of strangers, some partners aside",
+        "of partners",
+        "of partners, strangers being refused",
+        "of everybody by a group of ALL",
+        "TLS from the first byte, where no stranger's mail comes in",
+    ],
+)
+def test_tls_required_of_strangers_is_warned_of(spec: dict[str, Any], warned: bool):
+    _, plan = settled(gateway(), listener(**spec))
+    types = {one.type for one in plan.statuses["Listener", "public"].conditions}
+    assert ("TLSRequiredOfAll" in types) is warned
+
+
+@pytest.mark.parametrize(
+    ("fields", "tls", "taken"),
+    [
+        ({}, {"names": ["partner.example"]}, True),
+        ({}, {"fingerprints": ["0" * 64]}, True),
+        ({}, {"caListRefs": [{"name": "partners"}]}, True),
+        ({}, {"caListRefs": [{"name": "system"}]}, False),
+        ({}, {"caListRefs": [{"name": "partners"}, {"name": "system"}]}, False),
+        ({}, {}, False),
+        ({"mode": "Preferred"}, {"names": ["partner.example"]}, False),
+        ({"clientCertificate": "Optional"}, {"names": ["partner.example"]}, False),
+    ],
+    ids=[
+        "by name",
+        "by fingerprint",
+        "by the CA of partners",
+        "by the CAs of the web: they sign for anybody",
+        "by the CA of partners, or the web's",
+        "by any",
+        "where nobody need shake hands",
+        "where nobody need present one",
+    ],
+)
+def test_relaying_for_everybody_takes_a_chosen_certificate(
+    fields: dict[str, Any], tls: dict[str, Any], taken: bool
+):
+    given = {"mode": "Required", "clientCertificate": "Required", "clientCertificates": tls, **fields}
+    spec: dict[str, Any] = {
+        "mailFlowPolicies": [{"name": "out", "behavior": "Relay", "tls": given}],
+        "senderGroups": [{"name": "all", "senders": ["ALL"], "policy": "out"}],
+    }
+    partners = ca_list("partners", type="Custom", certificates=ca_pem())
+    _, plan = settled(gateway(), partners, listener(**spec))
+    expected = ("True", "Accepted") if taken else ("False", "OpenRelay")
+    assert verdict(plan, "Listener", "public", "Accepted") == expected
+    smtps = listener(protocol="SMTPS", **spec)
+    if "mode" in fields:  # TLS is there all the same
+        _, plan = settled(gateway(), partners, smtps)
+        assert verdict(plan, "Listener", "public", "Accepted") == ("True", "Accepted")

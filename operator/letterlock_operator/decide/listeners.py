@@ -180,9 +180,12 @@ def _relay_for_all(
 
 def _requires_tls_of_strangers(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> bool:
     """Whether the row that takes everybody demands TLS; partners above it may be asked for anything."""
-    last = next(row.policy for row in rows if openness.everybody(row.senders))  # there is one: `policies.groups`
+    last = next(
+        row.policy for row in rows if openness.everybody(row.senders)
+    )  # there is one: `policies.groups`
     return any(
-        one.name == last and one.behavior in ("Accept", "Relay") and one.tls_mode == "Required" for one in merged
+        one.name == last and one.behavior in ("Accept", "Relay") and one.tls_mode == "Required"
+        for one in merged
     )
 
 
@@ -199,11 +202,11 @@ def _source_hidden(spec: ListenerSpec) -> Finding | None:
     """Whether clients come with a node's address instead of their own, so that host access means nothing."""
     if spec.service.external_traffic_policy != "Cluster" or spec.proxy_protocol is not None:
         return None
-    return (
-        Reason.SOURCE_ADDRESS_HIDDEN,
+    text = (
         "externalTrafficPolicy Cluster hides the clients' addresses behind those of nodes, so that senderGroups and"
-        " limits per host take them all for one: use Local, or proxyProtocol",
+        " limits per host take them all for one: use Local, or proxyProtocol"
     )
+    return Reason.SOURCE_ADDRESS_HIDDEN, text
 
 
 def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authorities]) -> Finding | None:
