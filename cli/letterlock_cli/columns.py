@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Final
 
+from letterlock_api.base import parse_time
+from letterlock_cli.descriptions import left
 from letterlock_cli.objects import Object, items, name, part, texts
 from letterlock_cli.output import condition
 
@@ -26,8 +29,9 @@ def _certificate(item: Object) -> Sequence[str]:
         text(status.get("commonName") or status.get("subject")),
         "self-signed" if status.get("selfSigned") else text(status.get("issuer")),
         few(texts(status, "dnsNames")),
-        text(status.get("notAfter")),
+        expires(status.get("notAfter"), datetime.now(UTC)),
         text(status.get("level")),
+        text(len(items(status, "members")) or None),
         few(texts(status, "usedBy")),
         condition(item, "Ready"),
     )
@@ -82,8 +86,8 @@ LISTINGS: Final = (
     Listing(
         "certificate",
         "Certificate",
-        "List certificates with common name, issuer, names, expiry, level, and what uses them.",
-        ("NAME", "COMMON NAME", "ISSUER", "NAMES", "EXPIRES", "LEVEL", "USED BY", "READY"),
+        "All of them: common name, issuer, names, expiry, level, members, and what uses them.",
+        ("NAME", "COMMON NAME", "ISSUER", "NAMES", "EXPIRES", "LEVEL", "MEMBERS", "USED BY", "READY"),
         _certificate,
     ),
     Listing(
@@ -114,11 +118,19 @@ LISTINGS: Final = (
     Listing(
         "calist",
         "CAList",
-        "List CA lists: type, whether and where they count, and how many certificates they hold.",
+        "All of them: type, whether and where they count, how many certificates they hold.",
         ("NAME", "TYPE", "ENABLED", "SCOPE", "CAS", "PINNED", "LEFT OUT", "READY"),
         _ca_list,
     ),
 )
+
+
+def expires(moment: str | None, now: datetime) -> str:
+    """When a certificate ends, and how long that is from `now`."""
+    if not moment:
+        return "-"
+    end = parse_time(moment)
+    return f"{end:%Y-%m-%d} ({left(end, now)})"
 
 
 def text(value: object) -> str:

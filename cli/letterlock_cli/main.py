@@ -4,6 +4,7 @@ Called by the `letterlock` script, which is also on the PATH as `kubectl-letterl
 `kubectl letterlock` works.
 """
 
+import inspect
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ import typer
 from letterlock_cli import queue_commands, resource_commands
 from letterlock_cli.check_command import check
 from letterlock_cli.failures import CommandError
+from letterlock_cli.options import Context, Kubeconfig
 from letterlock_cli.track_command import track
 
 LogFormat = Annotated[Literal["json", "text"], typer.Option(help="Form of the log on stdout.")]
@@ -102,8 +104,8 @@ def operator(
         list[str] | None,
         typer.Option("--namespace", "-n", help="Serve only this namespace (repeatable). Default: all."),
     ] = None,
-    kubeconfig: resource_commands.Kubeconfig = None,
-    context: resource_commands.Context = None,
+    kubeconfig: Kubeconfig = None,
+    context: Context = None,
     image: Annotated[
         str, typer.Option(help="Image of members that name none. Default: $LETTERLOCK_IMAGE.")
     ] = "",
@@ -210,8 +212,19 @@ def member(
     print(json.dumps(answer_here(spool, request), ensure_ascii=False))
 
 
+def _keep_lines(of: typer.Typer) -> None:
+    """Let examples in docstrings stand line by line: raw docstrings write click's mark for that as two characters."""
+    for command in of.registered_commands:
+        if command.help is None and command.callback is not None:
+            command.help = inspect.cleandoc(command.callback.__doc__ or "").replace("\\b\n", "\b\n")
+    for group in of.registered_groups:
+        if group.typer_instance is not None:
+            _keep_lines(group.typer_instance)
+
+
 def main() -> None:
     """Run the command line. Exit status: 0, 1 for failures (one line on stderr), 2 for wrong usage."""
+    _keep_lines(app)
     try:
         app()
     except CommandError as failure:

@@ -28,3 +28,9 @@ def texts(item: Object, key: str) -> list[str]:
 def conditions(item: Object) -> list[Object]:
     """The conditions in its status."""
     return items(part(item, "status"), "conditions")
+
+
+def condition(item: Object, kind: str) -> Object:
+    """One condition in its status; empty where it has not been judged."""
+    found = [one for one in conditions(item) if one["type"] == kind]
+    return found[0] if found else {}

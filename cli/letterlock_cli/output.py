@@ -51,6 +51,13 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing:
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
+def print_fields(rows: Sequence[tuple[str, str]]) -> None:
+    """Names and values, one a line, in two columns."""
+    width = max(len(key) for key, _ in rows)
+    for key, value in rows:
+        print(f"{key.ljust(width)}   {value}".rstrip())
+
+
 def condition(item: Object, kind: str) -> str:
     """One condition in a cell: True, or the status with its reason; `-` where it has not been judged."""
     for one in conditions(item):

@@ -14,8 +14,7 @@ from letterlock_cli.columns import text
 from letterlock_cli.failures import CommandError
 from letterlock_cli.members import Answer
 from letterlock_cli.messages import Message, found_in, only, print_message, report, since_when
-from letterlock_cli.output import Format, print_plain, print_table
-from letterlock_cli.resource_commands import (
+from letterlock_cli.options import (
     Context,
     Directory,
     Kubeconfig,
@@ -23,6 +22,7 @@ from letterlock_cli.resource_commands import (
     Output,
     StateDirectory,
 )
+from letterlock_cli.output import Format, print_plain, print_table
 from letterlock_cli.source import Where
 
 Mids = Annotated[list[int] | None, typer.Argument(metavar="[MID]...", help="Numbers of messages.")]

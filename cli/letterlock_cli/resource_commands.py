@@ -10,33 +10,53 @@ from typing import Annotated, Any, Final, cast
 
 import typer
 
-from letterlock_cli import certificate_commands
+from letterlock_cli import (
+    calist_commands,
+    certificate_commands,
+    create_command,
+    descriptions,
+    import_command,
+    passphrases,
+    upload_command,
+)
 from letterlock_cli.columns import LISTINGS, Listing
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, conditions, name, part
-from letterlock_cli.output import Format, condition, print_objects, print_table, warn
-from letterlock_cli.source import Where, resources, secret
+from letterlock_cli.options import (
+    Context,
+    Directory,
+    Kubeconfig,
+    Member,
+    Name,
+    Namespace,
+    Output,
+    PassphraseFile,
+    StateDirectory,
+)
+from letterlock_cli.output import Format, condition, print_fields, print_objects, print_table, warn
+from letterlock_cli.source import Where, resource, resources, secret
 
-Directory = Annotated[
-    Path | None,
-    typer.Option("--dir", metavar="DIR", help="Folder that `letterlock up` serves, instead of a cluster."),
-]
-StateDirectory = Annotated[
-    Path | None, typer.Option("--state", metavar="DIR", help="Its state, where `up` got a --state too.")
-]
-Namespace = Annotated[
-    str | None, typer.Option("--namespace", "-n", help="Namespace. Default: the context's.")
-]
-Kubeconfig = Annotated[str | None, typer.Option(metavar="FILE", help="Kubeconfig. Default: as kubectl.")]
-Context = Annotated[str | None, typer.Option(help="Context of the kubeconfig. Default: the current one.")]
-Output = Annotated[Format, typer.Option("--output", "-o", help="Form of the output.")]
-Name = Annotated[str, typer.Argument(metavar="NAME", help="Name of the resource.")]
-
+_OF_ONE_CERTIFICATE: Final = (
+    "subject",
+    "issuer",
+    "serialNumber",
+    "fingerprint",
+    "notBefore",
+    "notAfter",
+    "dnsNames",
+    "commonName",
+)
 _GROUP_HELP: Final = {
-    "certificate": "Certificates: what there is, until when, and what uses it.",
+    "certificate": """Certificates: make them, have them signed, import and export them, see what uses them.
+
+    \b
+    Made here:        create, and nothing else: it is renewed by itself
+    Signed by a CA:   create, csr, upload
+    From elsewhere:   import (PKCS#12)
+    """,
     "listener": "Listeners: where mail comes in, and under which TLS policy.",
     "destination": "Destination controls: how mail is delivered.",
-    "calist": "CA lists: whom peers' certificates are verified against.",
+    "calist": "CA lists: whom peers' certificates are verified against; import and export as text files.",
 }
 
 
@@ -48,11 +68,11 @@ def register(app: typer.Typer) -> None:
         for group, text in _GROUP_HELP.items()
     }
     for listing in LISTINGS:
-        groups[listing.group].command("list", help=listing.help)(_list_command(listing))
-    groups["certificate"].command("show")(show_certificate)
-    groups["certificate"].command("csr")(certificate_request)
-    groups["certificate"].command("export")(export_certificate)
-    groups["calist"].command("show")(show_ca_list)
+        groups[listing.group].command("list", help=listing.help, short_help=listing.help)(
+            _list_command(listing)
+        )
+    for (group, command), (function, short_help) in _COMMANDS.items():
+        groups[group].command(command, short_help=short_help)(function)
     for group, commands in groups.items():
         app.add_typer(commands, name=group)
 
@@ -116,7 +136,7 @@ def _list_command(listing: Listing) -> Callable[..., None]:
 def show_certificate(
     wanted: Name,
     *,
-    member: certificate_commands.Member = None,
+    member: Member = None,
     directory: Directory = None,
     state: StateDirectory = None,
     namespace: Namespace = None,
@@ -133,25 +153,28 @@ def show_certificate(
       letterlock certificate show mx --dir examples/quickstart | openssl x509 -noout -text
     """
     where = Where(directory, state, namespace, kubeconfig, context)
-    item = _one(where, "Certificate", wanted)
+    item = resource(where, "Certificate", wanted)
     if output is not Format.TABLE:
         print_objects([item], output, single=True)
         return
     chain = secret(where, certificate_commands.secret_name(item, member)).get("tls.crt")
     if chain is None:
         raise CommandError(f"the Secret of certificate {wanted} has no tls.crt yet: see its Ready condition")
-    _print_fields(item, ("request", "expires", "members", "usedBy", "renewalTime", "next"))
+    left_out = ("request", "expires", "members", "usedBy", "renewalTime", "next")
+    # At Machine level the status has one member's: the chain below is that which was asked for.
+    own = _OF_ONE_CERTIFICATE if part(item, "status").get("members") else ()
+    _print_fields(item, (*left_out, *own))
     for key, value in certificate_commands.use_text(item):
         print(f"{key}: {value}")
     print("Certificate chain")
-    print(certificate_commands.chain_text(chain))
+    print(descriptions.chain_text(chain))
     warn([item])
 
 
 def certificate_request(
     wanted: Name,
     *,
-    member: certificate_commands.Member = None,
+    member: Member = None,
     directory: Directory = None,
     state: StateDirectory = None,
     namespace: Namespace = None,
@@ -168,15 +191,15 @@ def certificate_request(
       letterlock certificate csr mx --member default-0 | openssl req -noout -text
     """
     where = Where(directory, state, namespace, kubeconfig, context)
-    print(certificate_commands.request(_one(where, "Certificate", wanted), member).strip())
+    print(certificate_commands.request(resource(where, "Certificate", wanted), member)[1].strip())
 
 
 def export_certificate(
     wanted: Name,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="PKCS#12 file to write, such as mx.p12.")],
     *,
-    member: certificate_commands.Member = None,
-    passphrase_file: certificate_commands.PassphraseFile = None,
+    member: Member = None,
+    passphrase_file: PassphraseFile = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite FILE.")] = False,
     directory: Directory = None,
     state: StateDirectory = None,
@@ -194,9 +217,9 @@ def export_certificate(
       letterlock certificate export mx mx.p12 --passphrase-file pass.txt --dir examples/quickstart
     """
     where = Where(directory, state, namespace, kubeconfig, context)
-    item = _one(where, "Certificate", wanted)
+    item = resource(where, "Certificate", wanted)
     data = secret(where, certificate_commands.secret_name(item, member))
-    given = certificate_commands.passphrase(passphrase_file)
+    given = passphrases.for_export(passphrase_file)
     friendly = wanted + (f" ({member})" if member else "")
     certificate_commands.export(data, friendly, given, file, force=force)
     warn([item])
@@ -214,21 +237,12 @@ def show_ca_list(
     output: Output = Format.TABLE,
 ) -> None:
     """Show one CA list: how much of it counts, what was left out and why, what ends next."""
-    item = _one(Where(directory, state, namespace, kubeconfig, context), "CAList", wanted)
+    item = resource(Where(directory, state, namespace, kubeconfig, context), "CAList", wanted)
     if output is not Format.TABLE:
         print_objects([item], output, single=True)
         return
     _print_fields(item, ())
     warn([item])
-
-
-def _one(where: Where, kind: str, wanted: str) -> Object:
-    found = resources(where, kind)
-    for item in found:
-        if name(item) == wanted:
-            return item
-    have = ", ".join(name(item) for item in found) or "none"
-    raise CommandError(f"there is no {kind} {wanted}; there are: {have}")
 
 
 def _print_fields(item: Object, left_out: Sequence[str]) -> None:
@@ -239,9 +253,7 @@ def _print_fields(item: Object, left_out: Sequence[str]) -> None:
     rows += [(key, _plain(value)) for key, value in fields.items() if key not in skipped and value != []]
     for one in conditions(item):
         rows.append((one["type"], f"{condition(item, one['type'])}  {one.get('message', '')}".rstrip()))
-    width = max(len(key) for key, _ in rows)
-    for key, value in rows:
-        print(f"{key.ljust(width)}   {value}")
+    print_fields(rows)
 
 
 def _plain(value: object) -> str:
@@ -258,3 +270,29 @@ def _what_is_wrong(item: Object) -> str:
         if one["status"] == "False":
             return " ".join(str(one.get("message", "")).split())
     return ""
+
+
+# In the order in which their groups list them; help is one line in such a list.
+_COMMANDS: Final[dict[tuple[str, str], tuple[Callable[..., None], str]]] = {
+    ("certificate", "show"): (show_certificate, "One of them with its whole chain, as openssl prints it."),
+    ("certificate", "create"): (
+        create_command.create,
+        "Make a key, a self-signed certificate, and a request for a CA.",
+    ),
+    ("certificate", "csr"): (certificate_request, "Print the request, for a CA to sign."),
+    ("certificate", "upload"): (
+        upload_command.upload,
+        "Put what a CA signed in place of the self-signed one.",
+    ),
+    ("certificate", "import"): (import_command.import_, "Take key and certificate from a PKCS#12 file."),
+    ("certificate", "export"): (export_certificate, "Write key and certificate to a PKCS#12 file."),
+    ("calist", "show"): (show_ca_list, "How much of one counts, and what was left out and why."),
+    ("calist", "import"): (
+        calist_commands.import_,
+        "Make a list of a file with CA certificates, or replace one.",
+    ),
+    ("calist", "export"): (
+        calist_commands.export,
+        "Write a list as a text file, to edit and import again.",
+    ),
+}

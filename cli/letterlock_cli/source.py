@@ -41,6 +41,16 @@ def resources(where: Where, *kinds: str) -> list[Object]:
     return asyncio.run(_from_cluster(where, wanted))
 
 
+def resource(where: Where, kind: str, wanted: str) -> Object:
+    """The resource of this name. Raises CommandError, which names those that there are."""
+    found = resources(where, kind)
+    for item in found:
+        if item["metadata"]["name"] == wanted:
+            return item
+    have = ", ".join(item["metadata"]["name"] for item in found) or "none"
+    raise CommandError(f"there is no {kind} {wanted}; there are: {have}")
+
+
 def secret(where: Where, name: str) -> dict[str, bytes]:
     """The data of a Secret that was made here. Raises CommandError where it cannot be had."""
     if where.directory is not None or where.state is not None:
@@ -65,6 +75,13 @@ def state_directory(where: Where) -> Path:
             "or say with --state where it keeps it"
         )
     return directory
+
+
+def up_runs(where: Where) -> bool:
+    """Whether a `letterlock up` serves the folder of `where` now."""
+    from letterlock_cli.up.state import State, default_directory
+
+    return State(where.state or default_directory(cast("Path", where.directory))).is_served()
 
 
 def _from_folder(where: Where, kinds: tuple[str, ...]) -> list[Object]:
@@ -114,7 +131,8 @@ async def client(where: Where) -> AsyncGenerator[tuple["API", str]]:
     except access.NoCluster as error:
         text = " ".join(str(error).split())
         raise CommandError(f"{text}; for the state of `letterlock up` give --dir DIR") from error
-    async with api.API(found) as client:
+    # What people change by commands is theirs, and not the operator's.
+    async with api.API(found, manager="letterlock-cli") as client:
         yield client, where.namespace or _context_namespace(where) or "default"
 
 

@@ -8,9 +8,7 @@ import typer
 from letterlock_cli import members
 from letterlock_cli.failures import CommandError
 from letterlock_cli.messages import found_in, only, over_which_tls, print_message, report, since_when
-from letterlock_cli.output import Format, print_plain, print_table
-from letterlock_cli.queue_commands import From, Limit, Member, To
-from letterlock_cli.resource_commands import (
+from letterlock_cli.options import (
     Context,
     Directory,
     Kubeconfig,
@@ -18,6 +16,8 @@ from letterlock_cli.resource_commands import (
     Output,
     StateDirectory,
 )
+from letterlock_cli.output import Format, print_plain, print_table
+from letterlock_cli.queue_commands import From, Limit, Member, To
 from letterlock_cli.source import Where
 
 # So many are shown with every detail; more in a table with a line per recipient.

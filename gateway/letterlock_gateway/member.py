@@ -205,7 +205,7 @@ class Member:
         self._log.info(f"Snapshot {running.hash} taken", snapshot=running.hash)
         for use in running.demo_uses():
             self._log.warning(
-                f"{use} runs with the demo certificate, whose key everybody knows: choose another"
+                f"{use} runs with the demo certificate, which nobody can verify: choose another"
             )
         message = channel.set_message(mounted.content, mounted.files)
         for worker in self._workers.values():

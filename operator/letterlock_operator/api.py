@@ -102,10 +102,11 @@ class Executed:
 
 
 class API:
-    """A client of one API server. Use as an async context manager."""
+    """A client of one API server. Use as an async context manager. `manager`: whom written fields belong to."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, manager: str = FIELD_MANAGER) -> None:
         self._access = access
+        self._manager = manager
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -141,18 +142,18 @@ class API:
     async def create(self, kind: str, namespace: str | None, body: Object) -> Object:
         """POST. Raises Conflict where an object of this name exists. `namespace` None: it is cluster-wide."""
         return await self._request(
-            "POST", _path(kind, namespace), query={"fieldManager": FIELD_MANAGER}, body=body
+            "POST", _path(kind, namespace), query={"fieldManager": self._manager}, body=body
         )
 
     async def replace(self, kind: str, namespace: str, body: Object) -> Object:
         """PUT with the resourceVersion in `body`. Raises Conflict where the object has changed since."""
         path = _path(kind, namespace, body["metadata"]["name"])
-        return await self._request("PUT", path, query={"fieldManager": FIELD_MANAGER}, body=body)
+        return await self._request("PUT", path, query={"fieldManager": self._manager}, body=body)
 
     async def apply(self, kind: str, namespace: str, body: Object, *, subresource: str = "") -> Object:
         """Server-side apply as `letterlock`: our fields become exactly `body`, whoever else had set them."""
         path = _path(kind, namespace, body["metadata"]["name"], subresource)
-        query = {"fieldManager": FIELD_MANAGER, "force": "true"}
+        query = {"fieldManager": self._manager, "force": "true"}
         return await self._request(
             "PATCH", path, query=query, body=body, content_type="application/apply-patch+yaml"
         )
@@ -162,7 +163,7 @@ class API:
         return await self._request(
             "PATCH",
             _path(kind, namespace, name),
-            query={"fieldManager": FIELD_MANAGER},
+            query={"fieldManager": self._manager},
             body=body,
             content_type="application/merge-patch+json",
         )

@@ -1,4 +1,4 @@
-"""Writing that a crash never leaves half done. Called by `state` and `mounts`.
+"""Writing that a crash never leaves half done. Called by `state`, `mounts` and `folder_target`.
 
 Files are replaced by renaming; a set of files by turning one symbolic link, as kubelets do.
 """
@@ -20,12 +20,12 @@ def make_directory(path: Path) -> Path:
     return path
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` (mode 0600) as a whole: readers see the old file or the new one."""
+def write_file(path: Path, content: bytes, *, mode: int = PRIVATE_FILE) -> None:
+    """Put `content` at `path` as a whole: readers see the old file or the new one."""
     make_directory(path.parent)
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
-        _write_new(scratch, content)
+        _write_new(scratch, content, mode)
         scratch.replace(path)
     finally:
         scratch.unlink(missing_ok=True)
@@ -64,8 +64,8 @@ def remove_link(link: Path) -> None:
     shutil.rmtree(target, ignore_errors=True)
 
 
-def _write_new(path: Path, content: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_FILE)
+def _write_new(path: Path, content: bytes, mode: int = PRIVATE_FILE) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         file.write(content)
         file.flush()

@@ -116,14 +116,14 @@ def _read_file(path: Path) -> tuple[bytes, Contents]:
 
     try:
         content = path.read_bytes()
-        documents = list(_documents(content))
+        found = list(documents(content))
     except OSError as error:
         problem(f"cannot be read: {error.strerror}", False)
         return b"", contents
     except yaml.YAMLError as error:
         problem(f"is not YAML: {_where(error)}", False)
         return b"", contents
-    for document in documents:
+    for document in found:
         if not isinstance(document, dict):
             problem(
                 "holds something that is not a manifest: every document needs apiVersion, kind and metadata"
@@ -133,7 +133,8 @@ def _read_file(path: Path) -> tuple[bytes, Contents]:
     return content, contents
 
 
-def _documents(content: bytes) -> Iterator[Any]:
+def documents(content: bytes) -> Iterator[Any]:
+    """Every manifest in a file, those of a List among them. Raises yaml.YAMLError."""
     for document in yaml.load_all(content, Loader=_LOADER):
         if document is None:
             continue

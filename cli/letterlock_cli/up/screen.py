@@ -15,6 +15,7 @@ from rich.text import Text
 
 from letterlock_api.conditions import Condition
 from letterlock_api.kinds import KINDS
+from letterlock_cli import output
 from letterlock_operator.plan import AnyStatus
 
 type Statuses = Mapping[tuple[str, str], AnyStatus]
@@ -93,6 +94,8 @@ class Lines:
                 current[key] = (condition.status, condition.reason, condition.message)
                 if self._shown.get(key) != current[key]:
                     print(f"{kind}/{name} {describe(condition)}", flush=True)
+                    if warns(condition):
+                        self.warn(f"warning: {kind}/{name} {condition.type}: {condition.message}")
         for kind, name, condition_type in self._shown.keys() - current.keys():
             print(f"{kind}/{name} {condition_type} no longer", flush=True)
         self._shown = current
@@ -109,6 +112,7 @@ class LiveTable:
         self._lines: list[Text] = []
         self._table = Table()
         self._problems: list[str] = []
+        self._warned: set[str] = set()
 
     def __enter__(self) -> Self:
         self._live.__enter__()
@@ -126,6 +130,7 @@ class LiveTable:
     def warn(self, text: str) -> None:
         """See Screen."""
         self._add(Text(text, style="yellow"))
+        _elsewhere(text)
 
     def _add(self, line: Text) -> None:
         self._lines = [*self._lines, line][-self._KEPT :]
@@ -147,6 +152,11 @@ class LiveTable:
                 for c in status.conditions
             )
             table.add_row(kind, name, words, "\n".join(c.message for c in status.conditions if attention(c)))
+            for c in filter(warns, status.conditions):
+                text = f"warning: {kind}/{name} {c.type}: {c.message}"
+                if text not in self._warned:
+                    self._warned.add(text)
+                    _elsewhere(text)  # the table shows it
         self._table = table
         self._draw()
 
@@ -154,6 +164,18 @@ class LiveTable:
         below = [Text(f"error: {problem}", style="red") for problem in self._problems] + self._lines
         hint = Text("Edit the files: changes are taken while this runs. Ctrl-C ends it.", style="dim")
         self._live.update(Group(self._table, *below, hint), refresh=True)
+
+
+def warns(condition: Condition) -> bool:
+    """Whether it is a warning that stands, such as DemoCertificate."""
+    return condition.status == "True" and condition.type not in output.POSITIVE
+
+
+def _elsewhere(text: str) -> None:
+    """On stderr too, where that is not the terminal with the table: rich takes `sys.stderr` over."""
+    stderr = sys.__stderr__
+    if stderr is not None and not stderr.isatty():
+        print(text, file=stderr, flush=True)
 
 
 def attention(condition: Condition) -> bool:

@@ -10,6 +10,7 @@ Layout, and who reads it besides us:
     spool/MEMBER/               its mail
     log/MEMBER.log              its log
     problems                    what is wrong in the folder, one line each
+    lock                        the id of the process that keeps it all
 
 Files are 0600 and directories 0700: keys are among them.
 """
@@ -37,6 +38,7 @@ DEFAULT_PARENT: Final = ".letterlock"
 type Key = tuple[str, str]
 """(kind, name)."""
 
+_LOCK_FILE: Final = "lock"
 _OWNER_FILE: Final = ".owner"
 _INPUTS_FILE: Final = ".inputs"
 _PROBLEMS_FILE: Final = "problems"
@@ -59,8 +61,10 @@ class State:
     def __enter__(self) -> Self:
         try:
             make_directory(self.directory)
-            self._lock = os.open(self.directory / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            self._lock = os.open(self.directory / _LOCK_FILE, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.ftruncate(self._lock, 0)
+            os.write(self._lock, f"{os.getpid()}\n".encode())
         except BlockingIOError as error:
             raise CommandError(
                 f"another `letterlock up` runs on {self.directory}: stop it, or give this one its own --state"
@@ -73,8 +77,19 @@ class State:
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
+            os.ftruncate(self._lock, 0)
             os.close(self._lock)
             self._lock = None
+
+    def is_served(self) -> bool:
+        """Whether a process keeps this state now. Taking the lock to find out would keep one out that starts."""
+        try:
+            os.kill(int((self.directory / _LOCK_FILE).read_text()), 0)
+        except PermissionError:
+            return True  # somebody else's
+        except (OSError, ValueError):
+            return False
+        return True
 
     def mount(self, gateway: str) -> Path:
         """What the members of `gateway` have mounted."""

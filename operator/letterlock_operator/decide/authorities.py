@@ -85,6 +85,17 @@ def judge_all(world: World, snapshots: Mapping[str, Snapshot], now: datetime) ->
     return found
 
 
+def usable(name: str, text: Text, world: World, now: datetime) -> Usable:
+    """What of `text` would count in list `name` of `world`: for those who import it (A5)."""
+    sources = {other: _observed(other, one, world, {}) for other, one in world.ca_lists.items()}
+    return imports.usable(text, _others(name, world, sources), now)
+
+
+def source(name: str, world: World) -> bytes | Verdict:
+    """The text of list `name` of `world`, or why there is none."""
+    return _source(world.ca_lists[name], world)
+
+
 def _observed(name: str, one: CAList, world: World, snapshots: Mapping[str, Snapshot]) -> _Source:
     source = _source(one, world)
     text, problem = (imports.NOTHING, source) if isinstance(source, Verdict) else (imports.read(source), None)

@@ -35,7 +35,7 @@ def followed(spec: CertificateSpec, level: Level, member: str, world: World, now
         )
     except Refused as refused:
         return nothing((refused.reason, f"Secret {name}: {refused.message}"))
-    problem = _unusable(chain, level, now, f"the certificate in Secret {name}")
+    problem = unusable(chain, level, now, f"the certificate in Secret {name}")
     return nothing(problem) if problem else Filled(READY, chain)
 
 
@@ -69,11 +69,12 @@ def imported(spec: CertificateSpec, level: Level, slot: Slot, world: World, now:
         )
         opening = (Reason.ISSUING, "the PKCS#12 file is being opened")
         return Filled(false(Type.READY, opening), present, orders=(order,))
-    problem = _unusable(present, level, now, "the certificate in the PKCS#12 file")
+    problem = unusable(present, level, now, "the certificate in the PKCS#12 file")
     return nothing(problem) if problem else Filled(READY, present)
 
 
-def _unusable(chain: Chain, level: Level, now: datetime, what: str) -> Finding | None:
+def unusable(chain: Chain, level: Level, now: datetime, what: str) -> Finding | None:
+    """Why a certificate that was brought along cannot be used; `what` it is, for people."""
     wildcard = (chain.common_name or "").startswith("*.")
     if level == "Cluster" and not chain.names and not wildcard:
         text = "only a wildcard certificate or one with names can serve all members"

@@ -126,6 +126,13 @@ def level_of(spec: CertificateSpec) -> Level:
     return "Cluster" if spec.secret_ref is not None or spec.pkcs12 is not None else "Machine"
 
 
+def weak_key(algorithm: str, size: int) -> Verdict | None:
+    """What is to be said of a key of this kind and size in bits."""
+    if algorithm != "RSA" or size >= _WEAK_RSA:
+        return None
+    return true(Type.WEAK_KEY, Reason.WEAK_KEY, f"RSA {size} can be broken: use 2048 bits or more")
+
+
 def soon(chain: Chain) -> timedelta:
     """How long before the end of a certificate that nobody renews people hear of it."""
     return min(_SOON, (chain.end - chain.start) / _SOON_SHARE)
@@ -275,10 +282,9 @@ def _warnings(
         chain = filled.chain
         if chain is None:
             continue
-        algorithm, size = chain.key
-        if algorithm == "RSA" and size < _WEAK_RSA:
-            text = f"RSA {size} can be broken: use 2048 bits or more"
-            found.append(true(Type.WEAK_KEY, Reason.WEAK_KEY, text))
+        weak = weak_key(*chain.key)
+        if weak is not None:
+            found.append(weak)
         untrusted = covering.issuer_not_trusted(chain, lists)
         if untrusted is not None:
             found.append(untrusted)

@@ -15,7 +15,7 @@ from letterlock_api.conditions import Reason
 from letterlock_operator.decide import pems
 from letterlock_operator.decide.pems import Refused
 
-__all__ = ["Chain", "Refused", "link", "public_key", "read"]
+__all__ = ["Chain", "Refused", "link", "public_key", "read", "signed"]
 
 type PrivateKey = (
     rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
@@ -95,17 +95,24 @@ def read(key_pem: bytes, chain_pem: bytes, beside: bytes = b"", *, strict: bool 
     `beside`: more certificates that may complete it (`ca.crt` of cert-manager), used only if they can be read.
     `strict`: an intermediate that does not belong to the chain is an error, and not left out.
     """
-    key = _key(key_pem)
-    found = pems.certificates(chain_pem)
-    mine = [one for one in found if _public_bytes(one.public_key()) == key]
-    if not mine:
+    leaf, intermediates = _arranged(_key(key_pem), chain_pem, beside, strict=strict)
+    if leaf is None:
         raise Refused(Reason.KEY_MISMATCH, "no certificate in it belongs to the private key")
-    leaf = max(mine, key=lambda one: one.not_valid_after_utc)
-    extra = _readable(beside)
-    intermediates = _ordered(leaf, [*found, *extra])
-    if strict:
-        _all_linked(leaf, intermediates, found)
     return Chain(key_pem, leaf, intermediates)
+
+
+def signed(request_pem: bytes, chain_pem: bytes) -> Chain:
+    """What a CA signed for a request, without the key, which is elsewhere; strict as in `read`. Raises Refused."""
+    try:
+        asked = x509.load_pem_x509_csr(request_pem)
+        key = _public_bytes(asked.public_key())
+    except Exception:  # noqa: BLE001 - whatever cryptography raises for bytes of strangers, they are no request
+        raise Refused(Reason.INVALID_PEM, "there is no signing request in PEM that can be read") from None
+    leaf, intermediates = _arranged(key, chain_pem, b"", strict=True)
+    if leaf is None:
+        text = "no certificate in it is for the key of the request: have that request signed"
+        raise Refused(Reason.KEY_MISMATCH, text)
+    return Chain(b"", leaf, intermediates)
 
 
 def public_key(request_or_key: bytes) -> bytes:
@@ -146,6 +153,22 @@ def _key(pem: bytes) -> bytes:
             Reason.INVALID_PEM, f"TLS of mail servers has no use for a {type(key).__name__}: use RSA or ECDSA"
         )
     return _public_bytes(key.public_key())
+
+
+def _arranged(
+    key: bytes, chain_pem: bytes, beside: bytes, *, strict: bool
+) -> tuple[x509.Certificate | None, tuple[x509.Certificate, ...]]:
+    """The certificate of the public key (DER), with its intermediates; None: there is none."""
+    found = pems.certificates(chain_pem)
+    mine = [one for one in found if _public_bytes(one.public_key()) == key]
+    if not mine:
+        return None, ()
+    leaf = max(mine, key=lambda one: one.not_valid_after_utc)
+    extra = _readable(beside)
+    intermediates = _ordered(leaf, [*found, *extra])
+    if strict:
+        _all_linked(leaf, intermediates, found)
+    return leaf, intermediates
 
 
 def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
