@@ -1,4 +1,4 @@
-"""No private key is shipped (C8): each gateway makes that of its demo certificate, and tests keep theirs to themselves."""
+"""No private key is shipped (C8): gateways make that of their demo certificate, tests keep theirs to themselves."""
 
 import re
 import subprocess

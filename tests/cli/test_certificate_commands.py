@@ -1,0 +1,374 @@
+"""Certificates and CA lists by commands, on a folder that `letterlock up` serves (C1, C3, C4, C6, C8, A4, A5).
+
+The peers are openssl as a CA, openssl and Java as makers of files, and Postfix as whoever verifies the listener.
+"""
+
+import json
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.certificates.programs import PASSPHRASE, keytool, openssl, pair
+from tests.cli.commands import letterlock, well
+from tests.cli.upped import Upped, quickstart
+from tests.harness import letters
+from tests.harness.openssl_ca import OpensslCA
+from tests.harness.postfix import Postfix
+from tests.harness.waiting import until
+
+
+@dataclass(frozen=True)
+class Site:
+    """A gateway that serves the demo certificate at first, and what its administrator has at hand."""
+
+    run: Upped
+    files: Path
+    ca: OpensslCA
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        return ("--dir", str(self.run.folder), "--state", str(self.run.state))
+
+    @property
+    def manifests(self) -> dict[str, bytes]:
+        return {path.name: path.read_bytes() for path in self.run.folder.iterdir()}
+
+    @property
+    def passphrase(self) -> Path:
+        return self.file("passphrase", f"{PASSPHRASE}\n")
+
+    def file(self, name: str, content: str | bytes) -> Path:
+        made = self.files / name
+        made.write_bytes(content.encode() if isinstance(content, str) else content)
+        return made
+
+    def pkcs12(self, name: str, *options: str | Path) -> Path:
+        made = self.files / name
+        openssl("pkcs12", "-export", "-out", made, "-passout", f"pass:{PASSPHRASE}", *options)
+        return made
+
+    def serves(self, fingerprint: str) -> bool:
+        """Whether the listener presents the certificate with this sha256."""
+        address = f"127.0.0.1:{self.run.listener_port}"
+        done = subprocess.run(
+            ("openssl", "s_client", "-starttls", "smtp", "-connect", address),
+            input=b"QUIT\r\n",
+            capture_output=True,
+            timeout=60,
+            check=False,
+        )
+        shown = openssl("x509", "-noout", "-fingerprint", "-sha256", text=done.stdout)
+        return shown.decode().strip().partition("=")[2].replace(":", "").lower() == fingerprint
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    directory = tmp_path_factory.mktemp("site")
+    (directory / "files").mkdir()
+    (directory / "ca").mkdir()
+    with quickstart(directory) as run:
+        run.edit("listener.yaml", "  certificateRefs:\n    - name: mx\n", "  certificateRefs: []  # later\n")
+        run.start()
+        run.programmed()
+        yield Site(run, directory / "files", OpensslCA(directory / "ca"))
+        assert run.stop(signal.SIGINT) == 0
+
+
+def test_the_demo_certificate_is_loud(site: Site):
+    condition = site.run.condition("Listener", "public", "DemoCertificate")
+    assert condition["status"] == "True"
+    assert "warning: Listener/public DemoCertificate: it serves the demo certificate" in site.run.stderr
+    log = (site.run.state / "log/default-0.log").read_text()
+    entries = [json.loads(line) for line in log.splitlines()]
+    told = [one for one in entries if "listener public runs with the demo certificate" in one["message"]]
+    assert told
+    assert {one["level"] for one in told} == {"warning"}
+    assert "everybody knows" not in log
+    for command in (("status",), ("listener", "list")):
+        assert "warning: Listener/public DemoCertificate" in well(*command, *site.where).stderr
+
+
+def test_a_created_certificate_signed_by_an_intermediate_is_verified_by_postfix_against_the_root(site: Site):
+    made = well(
+        *("certificate", "create", "--common-name", "mx7.example.com", "--organization", "Example Ltd"),
+        *("--country", "no", "--algorithm", "ecdsa", "--level", "cluster", "--dns-name", "mx7.example.com"),
+        *("--dir", site.run.folder),
+    )
+    name = "mx7.example.com"
+    assert f"Certificate/{name} written to" in made.stdout
+    assert yaml.safe_load((site.run.folder / f"certificate-{name}.yaml").read_text())["spec"]["subject"] == {
+        "commonName": name,
+        "organization": "Example Ltd",
+        "country": "NO",
+    }
+    again = letterlock("certificate", "create", "--common-name", name, "--dir", site.run.folder)
+    assert "there already" in again.error
+    until(lambda: site.run.status("Certificate", name).get("request"), what="a request", seconds=60)
+    site.run.edit(
+        "listener.yaml", "  certificateRefs: []  # later\n", f"  certificateRefs: [{{name: {name}}}]\n"
+    )
+    request = well("certificate", "csr", name, *site.where).stdout.encode()
+    answer = site.file("answer.pem", site.ca.sign(request))
+    above = site.file("above.pem", site.ca.root.read_bytes() + site.ca.intermediate.read_bytes())
+
+    # For another key, and without what links it: refused, and nothing is written.
+    before = site.manifests
+    upload = ("certificate", "upload", name, "--certificate")
+    _, stranger = pair(site.files, "stranger.example")
+    assert letterlock(*upload, stranger, *site.where).error.startswith("KeyMismatch: ")
+    wrong = site.file("wrong.pem", answer.read_bytes() + site.ca.sign(_request(site)))
+    assert letterlock(*upload, wrong, *site.where).error.startswith("ChainBroken: ")
+    old = ("-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+    expired = site.file("expired.pem", site.ca.sign(request, *old))
+    assert letterlock(*upload, expired, *site.where).error.startswith("Expired: ")
+    assert site.manifests == before
+
+    done = well(*upload, answer, "--intermediates", above, *site.where)
+    for word in ("CN=mx7.example.com", "CN=Tests Intermediate", "29 days left", "Listener/public"):
+        assert word in done.stdout
+    (signed,) = yaml.safe_load((site.run.folder / f"certificate-{name}.yaml").read_text())["spec"]["signed"]
+    assert signed["intermediates"].count("BEGIN CERTIFICATE") == 1, "the root is not served"
+    message = letters.letter(to="someone@example.com")
+    with Postfix.sending(
+        site.run.listener_port, tls="secure", ca=site.ca.root.read_bytes(), match=[name]
+    ) as sender:
+        sender.submit(message, to="someone@example.com")
+        until(lambda: "status=sent" in sender.log, what="a delivery over verified TLS", seconds=60)
+        assert "Verified TLS connection established" in sender.log
+
+    shown = well("certificate", "show", name, *site.where).stdout
+    assert " 0 s:C=NO,O=Example Ltd,CN=mx7.example.com\n   i:CN=Tests Intermediate" in shown
+    assert " 1 s:CN=Tests Intermediate\n   i:CN=Tests Root" in shown
+    listed = well("certificate", "list", *site.where).stdout
+    row = next(line for line in listed.splitlines() if line.startswith(name))
+    for word in ("CN=Tests Intermediate", "(29 days left)", "Cluster", "Listener/public", "True"):
+        assert word in row
+    (found,) = [
+        one
+        for one in json.loads(well("certificate", "list", "-o", "json", *site.where).stdout)["items"]
+        if one["metadata"]["name"] == name
+    ]
+    assert found["status"]["usedBy"] == ["Listener/public"]
+
+
+def _request(site: Site) -> bytes:
+    return openssl(
+        *("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", site.files / "other.key"),
+        *("-subj", "/CN=other.example"),
+    )
+
+
+def test_a_weak_key_is_made_and_warned_of(site: Site):
+    done = well(
+        *("certificate", "create", "weak", "--common-name", "weak.example", "--key-size", "1024"),
+        *("--dry-run", "--dir", site.run.folder),
+    )
+    assert "WeakKey" in done.stderr
+    assert yaml.safe_load(done.stdout)["spec"]["privateKey"] == {"size": 1024}
+    assert not (site.run.folder / "certificate-weak.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--common-name", "mx.example.com", "--level", "Cluster"), "NotClusterCapable"),
+        (("--common-name", "mx.example.com", "--country", "Germany"), "spec.subject.country"),
+        (("--common-name", "mx.example.com", "--key-size", "512"), "spec.privateKey.size"),
+        (("--common-name", "mx example"), "write a DNS name"),
+        (("--organization", "Example"), "--common-name"),
+    ],
+)
+def test_what_the_api_server_would_refuse_is_refused(site: Site, options: tuple[str, ...], says: str):
+    before = site.manifests
+    assert says in letterlock("certificate", "create", *options, "--dir", site.run.folder).error
+    assert site.manifests == before
+
+
+def test_files_of_openssl_and_java_are_imported_and_served(site: Site):
+    key, certificate = pair(site.files, "mx8.example.com")
+    others = site.file("others.pem", site.ca.intermediate.read_bytes())
+    first = site.pkcs12("first.p12", "-inkey", key, "-in", certificate, "-certfile", others)
+    arguments = ("--passphrase-file", site.passphrase, *site.where)
+    done = well("certificate", "import", "brought", first, *arguments)
+    for word in ("subject", "CN=mx8.example.com", "self-signed", "29 days left", "programmed   True"):
+        assert word in done.stdout
+    secret = site.run.folder / "secret-brought-pkcs12.yaml"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert PASSPHRASE not in done.stdout + done.stderr
+
+    # Another file in its place, by Java, only where that was said; what is wrong replaces nothing.
+    java = site.files / "java.p12"
+    keytool(
+        *(
+            "-genkeypair",
+            "-alias",
+            "mx",
+            "-keyalg",
+            "RSA",
+            "-keysize",
+            "2048",
+            "-dname",
+            "CN=mx9.example.com",
+        ),
+        *("-ext", "SAN=dns:mx9.example.com", "-storetype", "PKCS12", "-keystore", java),
+        *("-storepass", PASSPHRASE),
+    )
+    before = site.manifests
+    assert "--replace" in letterlock("certificate", "import", "brought", java, *arguments).error
+    assert site.manifests == before
+    well("certificate", "import", "brought", java, "--replace", *arguments)
+    fingerprint = site.run.status("Certificate", "brought")["fingerprint"]
+    text = (site.run.folder / "listener.yaml").read_text()
+    (site.run.folder / "listener.yaml").write_text(text.replace("mx7.example.com", "brought"))
+    until(lambda: site.serves(fingerprint), what="the certificate of Java's file", seconds=60)
+
+    # And out again, for both.
+    exported = site.files / "exported.p12"
+    well("certificate", "export", "brought", exported, *arguments)
+    listed = keytool("-list", "-v", "-keystore", exported, "-storetype", "PKCS12", "-storepass", PASSPHRASE)
+    assert "CN=mx9.example.com" in listed
+    opened = openssl("pkcs12", "-in", exported, "-passin", f"pass:{PASSPHRASE}", "-nodes")
+    assert b"PRIVATE KEY" in opened
+
+
+@pytest.mark.parametrize(
+    ("case", "reason", "says"),
+    [
+        ("wrong passphrase", "WrongPassphrase", "does not open it"),
+        ("no passphrase", "WrongPassphrase", "--passphrase-file"),
+        ("no key", "NoPrivateKey", "letterlock calist import mx "),
+        ("several keys", "SeveralKeys", "several private keys"),
+        ("expired", "Expired", "2020-02-01"),
+        ("of the future", "NotYetValid", "valid from 2099"),
+        ("no names", "NotClusterCapable", "no subject alternative name"),
+        ("PEM", "InvalidPKCS12", "it is PEM"),
+        ("something else", "InvalidPKCS12", "not a PKCS#12 file"),
+    ],
+)
+def test_each_wrong_file_has_its_reason_and_changes_nothing(site: Site, case: str, reason: str, says: str):
+    key, certificate = pair(site.files, "mx8.example.com")
+    passphrase = site.passphrase
+    file = site.files / "wrong.p12"
+    match case:
+        case "wrong passphrase" | "no passphrase":
+            file = site.pkcs12("wrong.p12", "-inkey", key, "-in", certificate)
+            passphrase = site.file("wrong", "guess")
+        case "no key":
+            file = site.pkcs12("wrong.p12", "-nokeys", "-in", certificate)
+        case "several keys":
+            file.unlink(missing_ok=True)
+            for alias in ("one", "two"):
+                keytool(
+                    *("-genkeypair", "-alias", alias, "-keyalg", "EC", "-dname", f"CN={alias}.example"),
+                    *("-storetype", "PKCS12", "-keystore", file, "-storepass", PASSPHRASE),
+                )
+        case "expired" | "of the future":
+            dates = (
+                ("20200101000000Z", "20200201000000Z")
+                if case == "expired"
+                else ("20990101000000Z", "20990201000000Z")
+            )
+            request = openssl(
+                "req",
+                "-new",
+                "-key",
+                key,
+                "-subj",
+                "/CN=a.example",
+                "-addext",
+                "subjectAltName=DNS:a.example",
+            )
+            signed = site.file(
+                "dated.pem", site.ca.sign(request, "-startdate", dates[0], "-enddate", dates[1])
+            )
+            file = site.pkcs12("wrong.p12", "-inkey", key, "-in", signed)
+        case "no names":
+            signed = site.file(
+                "nameless.pem", site.ca.sign(openssl("req", "-new", "-key", key, "-subj", "/CN=a"))
+            )
+            file = site.pkcs12("wrong.p12", "-inkey", key, "-in", signed)
+        case "PEM":
+            file.write_bytes(key.read_bytes())
+        case _:
+            file.write_bytes(b"GIF89a")
+    before = site.manifests
+    given = () if case == "no passphrase" else ("--passphrase-file", passphrase)
+    error = letterlock("certificate", "import", "mx", file, "--replace", *given, *site.where).error
+    assert error.startswith(f"{reason}: ")
+    assert says in error
+    assert site.manifests == before
+
+
+def test_a_list_goes_out_and_comes_back_the_same(site: Site):
+    _, own = pair(site.files, "own.example")
+    _, other = pair(site.files, "other.example", "-addext", "basicConstraints=critical,CA:FALSE")
+    leaf = site.ca.sign(_request(site))
+    past = site.file(
+        "past.pem",
+        site.ca.sign(
+            _request(site),
+            "-startdate",
+            "20200101000000Z",
+            "-enddate",
+            "20200201000000Z",
+            "-extensions",
+            "authority",
+        ),
+    )
+    parts = (site.ca.root.read_bytes(), site.ca.intermediate.read_bytes(), other.read_bytes())
+    broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    source = site.file("cas.pem", b"".join((*parts, parts[0], leaf, past.read_bytes(), broken)))
+    done = well("calist", "import", "partners", source, "--scope", "referenced", *site.where)
+    assert "3 certificates that count, 1 of them for itself only" in done.stdout
+    for reason in ("duplicate", "not a CA", "expired on 2020-02-01", "is not a certificate"):
+        assert any(reason in line for line in done.stdout.splitlines() if line.startswith("left out: "))
+    assert done.stdout.count("left out: ") == 4
+    first = site.files / "first.txt"
+    well("calist", "export", "partners", first, *site.where)
+    assert "# Subject: CN=Tests Root" in first.read_text()
+    assert openssl("storeutl", "-noout", "-certs", first).count(b"Certificate") == 3
+    well("calist", "import", "copy", first, *site.where)
+    second = well("calist", "export", "copy", *site.where).stdout
+    assert _blocks(second) == _blocks(first.read_text())
+    until(lambda: site.run.status("CAList", "copy").get("count") == 3, what="the list in force", seconds=60)
+
+    # Nothing usable: the earlier list stays. Something else: said what goes and what comes.
+    before = site.manifests
+    refused = letterlock("calist", "import", "partners", site.file("leaf.pem", leaf), *site.where)
+    assert refused.error.startswith("Empty: ")
+    assert "not a CA" in refused.stdout
+    assert site.manifests == before
+    again = well("calist", "import", "partners", own, *site.where)
+    assert "in place of the earlier list: 1 new, 3 gone" in again.stderr
+    spec = yaml.safe_load((site.run.folder / "calist-partners.yaml").read_text())["spec"]
+    assert spec["scope"] == "Referenced", "what was not said stays"
+    assert "comes with the product" in letterlock("calist", "import", "system", own, *site.where).error
+
+
+def test_the_system_list_goes_out_and_comes_back_by_config_map(site: Site):
+    system = site.files / "system.txt"
+    well("calist", "export", "system", system, *site.where)
+    count = site.run.status("CAList", "system")["count"]
+    assert len(_blocks(system.read_text())) == count
+    text = system.read_text()
+    well("calist", "import", "ours", system, *site.where)
+    assert "ConfigMap/ours-ca-list" not in (site.run.folder / "calist-ours.yaml").read_text()
+    until(
+        lambda: site.run.status("CAList", "ours").get("count") == count, what="the list in force", seconds=60
+    )
+    assert _blocks(well("calist", "export", "ours", *site.where).stdout) == _blocks(text)
+
+
+def test_a_pkcs12_file_without_key_is_a_list(site: Site):
+    file = site.pkcs12("roots.p12", "-nokeys", "-in", site.ca.root)
+    done = well("calist", "import", "roots", file, "--passphrase-file", site.passphrase, *site.where)
+    assert "1 certificate that counts" in done.stdout
+
+
+def _blocks(text: str) -> set[str]:
+    return {block.partition("-----END")[0].strip() for block in text.split("-----BEGIN CERTIFICATE-----")[1:]}
