@@ -11,12 +11,11 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
-
 from letterlock_cli.failures import CommandError
 
 if TYPE_CHECKING:
+    from cryptography import x509
+
     from letterlock_operator.decide.pems import Refused
 
 # All roots of the world are some 250 KiB; what is larger than this is another file.
@@ -74,6 +73,8 @@ def refusal(error: "Refused", file: Path | None = None) -> CommandError:
 
 
 def _from_der(der: bytes) -> bytes | None:
+    from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
+
     for read in (_certificate, pkcs7.load_der_pkcs7_certificates):
         try:
             with warnings.catch_warnings():
@@ -85,7 +86,9 @@ def _from_der(der: bytes) -> bytes | None:
     return None
 
 
-def _certificate(der: bytes) -> list[x509.Certificate]:
+def _certificate(der: bytes) -> "list[x509.Certificate]":
+    from cryptography import x509
+
     return [x509.load_der_x509_certificate(der)]
 
 

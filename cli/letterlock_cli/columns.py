@@ -5,10 +5,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from letterlock_api.base import parse_time
-from letterlock_cli.descriptions import left
 from letterlock_cli.objects import Object, items, name, part, texts
-from letterlock_cli.output import condition
+from letterlock_cli.output import condition, left
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ def expires(moment: str | None, now: datetime) -> str:
     """When a certificate ends, and how long that is from `now`."""
     if not moment:
         return "-"
-    end = parse_time(moment)
+    end = datetime.fromisoformat(moment)
     return f"{end:%Y-%m-%d} ({left(end, now)})"
 
 

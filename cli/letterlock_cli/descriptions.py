@@ -5,16 +5,21 @@ Pure but for the clock that callers give. Called by the commands on certificates
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from letterlock_cli.output import left
+
+if TYPE_CHECKING:
+    from cryptography import x509
 
 _TIME: Final = "%b %e %H:%M:%S %Y GMT"
 
 
 def chain_text(pem: bytes) -> str:
     """The chain as `openssl s_client -showcerts` prints one: who, by whom, which key, until when, then the PEM."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+
     return "\n".join(
         f"{number:2} {_as_openssl(one)}\n{one.public_bytes(serialization.Encoding.PEM).decode().strip()}"
         for number, one in enumerate(x509.load_pem_x509_certificates(pem))
@@ -22,9 +27,11 @@ def chain_text(pem: bytes) -> str:
 
 
 def summary(
-    leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], now: datetime
+    leaf: "x509.Certificate", intermediates: "Sequence[x509.Certificate]", now: datetime
 ) -> list[tuple[str, str]]:
     """What people compare before they use a certificate: fields and their values."""
+    from cryptography.hazmat.primitives import hashes
+
     own = leaf.subject == leaf.issuer
     start, end = leaf.not_valid_before_utc, leaf.not_valid_after_utc
     return [
@@ -38,8 +45,10 @@ def summary(
     ]
 
 
-def names(certificate: x509.Certificate) -> list[str]:
+def names(certificate: "x509.Certificate") -> list[str]:
     """The dNSName alternative names."""
+    from cryptography import x509
+
     try:
         found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
@@ -47,27 +56,21 @@ def names(certificate: x509.Certificate) -> list[str]:
     return found.get_values_for_type(x509.DNSName)
 
 
-def left(end: datetime, now: datetime) -> str:
-    """How long until `end`."""
-    days = (end - now).days
-    if end <= now:
-        return "expired"
-    return "less than a day left" if days == 0 else f"{days} day{'' if days == 1 else 's'} left"
-
-
 def line(text: str) -> str:
     """Text of strangers on one line: controls, which terminals obey, are shown as what they are not."""
     return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
-def _key(certificate: x509.Certificate) -> str:
+def _key(certificate: "x509.Certificate") -> str:
     key = certificate.public_key()
     size = getattr(key, "key_size", None)
     kind = type(key).__name__.removesuffix("PublicKey").removeprefix("_")
     return kind + (f", {size} bits" if size else "")
 
 
-def _as_openssl(one: x509.Certificate) -> str:
+def _as_openssl(one: "x509.Certificate") -> str:
+    from cryptography.hazmat.primitives import hashes
+
     listed = ", ".join(names(one))
     lines = [
         f"s:{line(one.subject.rfc4514_string())}",

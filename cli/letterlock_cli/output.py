@@ -3,6 +3,7 @@
 import json
 import sys
 from collections.abc import Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
@@ -73,3 +74,11 @@ def warn(objects: Sequence[Object]) -> None:
             if one["type"] not in POSITIVE and one["status"] == "True":
                 name = f"{item['kind']}/{item['metadata']['name']}"
                 print(f"warning: {name} {one['type']}: {one.get('message', '')}", file=sys.stderr)
+
+
+def left(end: datetime, now: datetime) -> str:
+    """How long until `end`, in words."""
+    days = (end - now).days
+    if end <= now:
+        return "expired"
+    return "less than a day left" if days == 0 else f"{days} day{'' if days == 1 else 's'} left"

@@ -6,11 +6,13 @@ One answer for both users of it: kopf's watches and our own client (`api`).
 import ssl
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import kopf
 from kubernetes import config
 from kubernetes.client.configuration import Configuration
+
+if TYPE_CHECKING:
+    import kopf
 
 _TOKEN_FILE = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -50,8 +52,10 @@ class Access:
             context.load_cert_chain(self.certificate_file, self.key_file)
         return context
 
-    def for_kopf(self) -> kopf.ConnectionInfo:
+    def for_kopf(self) -> "kopf.ConnectionInfo":
         """The same as kopf takes it."""
+        import kopf  # commands use this module too, and need none
+
         return kopf.ConnectionInfo(
             server=self.server,
             ca_path=self.ca_file,

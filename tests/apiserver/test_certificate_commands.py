@@ -1,0 +1,230 @@
+"""The commands on certificates and CA lists on a real API server, others writing at the same time (C1, C3-C6, C8).
+
+docs/certificates.md is run here as it stands, block by block, by a shell.
+"""
+
+import base64
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from tests.certificates.programs import PASSPHRASE, openssl, pair
+from tests.cli.commands import Done
+from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.openssl_ca import OpensslCA
+from tests.harness.operators import operator
+from tests.harness.quickstart import GATEWAY, condition, resource
+from tests.harness.waiting import until
+
+PAGE: Final = Path(__file__).parents[2] / "docs/certificates.md"
+BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+type Command = Callable[..., Done]
+LISTENER: Final = resource(
+    "Listener",
+    "public",
+    type="Public",
+    defaultPolicy={"tls": {"mode": "Preferred"}},
+    recipients=[{"match": ["example.com"], "action": "Accept"}],
+)
+
+
+@pytest.fixture
+def kubeconfig(api_server: ApiServer, namespace: str, tmp_path: Path) -> Path:
+    """The administrator's, with the test's namespace as the context's own."""
+    loaded = yaml.safe_load(api_server.kubeconfig.read_text())
+    loaded["contexts"][0]["context"]["namespace"] = namespace
+    made = tmp_path / "kubeconfig"
+    made.write_text(yaml.safe_dump(loaded))
+    return made
+
+
+@pytest.fixture
+def served(api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path) -> Iterator[None]:
+    """An operator, a gateway without pods that run, and a listener without a certificate."""
+    with operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"):
+        kubectl.apply(GATEWAY, LISTENER)
+        yield
+
+
+@pytest.fixture
+def ca(tmp_path: Path) -> OpensslCA:
+    (tmp_path / "ca").mkdir()
+    return OpensslCA(tmp_path / "ca")
+
+
+def _signed(ca: OpensslCA, request: Path, answer: Path) -> None:
+    """What the CA sends back, and what it sends with it."""
+    answer.write_bytes(ca.sign(request.read_bytes()))
+    answer.with_name("intermediates.pem").write_bytes(ca.intermediate.read_bytes())
+
+
+@pytest.mark.usefixtures("served")
+def test_the_page_on_certificates_works_as_it_stands(
+    kubectl: Kubectl, kubeconfig: Path, ca: OpensslCA, tmp_path: Path
+):
+    folder = tmp_path / "page"
+    folder.mkdir()
+    (folder / "passphrase.txt").write_text(f"{PASSPHRASE}\n")
+    for name, file in (("old.example", "old-gateway.p12"), ("new.example", "renewed.pfx")):
+        key, certificate = pair(tmp_path, name)
+        secret = ("-passout", f"pass:{PASSPHRASE}")
+        openssl("pkcs12", "-export", "-inkey", key, "-in", certificate, "-out", folder / file, *secret)
+    key, certificate = pair(tmp_path, "theirs.example")
+    (folder / "theirs.pem").write_bytes(certificate.read_bytes())
+    (folder / "partners.pem").write_bytes(ca.root.read_bytes())
+    kubectl("create", "secret", "tls", "mx-tls", f"--cert={certificate}", f"--key={key}")
+    path = [str(Path(sys.executable).parent), str(kubectl.program.parent), os.environ["PATH"]]
+    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": os.pathsep.join(path)}
+    before: dict[str, Callable[[], object]] = {
+        "upload mx ": lambda: _signed(ca, folder / "mx.csr", folder / "mx.crt"),
+        "status.next": lambda: _prepared(kubectl, ca),
+    }
+
+    def run(block: str) -> None:
+        done = subprocess.run(
+            ("bash", "-euo", "pipefail", "-c", block),
+            cwd=folder,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=180,
+            check=False,
+        )
+        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
+
+    until(lambda: _demo_events(kubectl), what="a Warning Event for the demo certificate", seconds=60)
+    for block in BLOCKS:
+        for words, prepare in before.items():
+            if words in block:
+                prepare()
+        if "--member default-0 --certificate" in block:
+            first, last = block.split("letterlock certificate upload", 1)
+            run(first.replace("letterlock certificate show", f"{_WAIT}\nletterlock certificate show"))
+            _signed(ca, folder / "mx0.csr", folder / "mx0.crt")
+            run("letterlock certificate upload" + last)
+        else:
+            run(block)
+
+    ready = [one["metadata"]["name"] for one in _all(kubectl, "mailcert") if _ready(one)]
+    assert sorted(ready) == ["from-cert-manager", "members", "mx", "old-gateway"]
+    until(
+        lambda: condition(kubectl, "mailcert/signed", "Ready")["reason"] == "AwaitingSigner", what="a signer"
+    )
+    until(lambda: not condition(kubectl, "listener/public", "DemoCertificate"), what="no demo certificate")
+    lists = {
+        one["metadata"]["name"]: one["status"]["count"] for one in _all(kubectl, "cal") if "status" in one
+    }
+    assert lists == {"ours": lists["system"], "partner": 1, "partners": 1, "system": lists["system"]}
+    secret = kubectl.json("get", "secret", "old-gateway-pkcs12")
+    assert base64.b64decode(secret["data"]["certificate.p12"]) == (folder / "renewed.pfx").read_bytes()
+    (owner,) = secret["metadata"]["ownerReferences"]
+    assert (owner["kind"], owner["name"], owner.get("controller")) == ("Certificate", "old-gateway", None)
+
+
+_WAIT: Final = "kubectl wait --for=condition=Ready mailcert/members --timeout=90s"
+
+
+def _demo_events(kubectl: Kubectl) -> list[Any]:
+    selector = "reason=DemoCertificate,type=Warning,involvedObject.kind=Listener"
+    return kubectl.json("get", "events", f"--field-selector={selector}")["items"]
+
+
+def _prepared(kubectl: Kubectl, ca: OpensslCA) -> None:
+    """Back to a self-signed certificate that is due: there is nothing to prepare for one of a CA."""
+    spec = {"signed": None, "renewal": {"mode": "Prepare"}, "days": 30}
+    kubectl("patch", "mailcert/mx", "--type=merge", "-p", json.dumps({"spec": spec}))
+    until(lambda: _status(kubectl, "mailcert/mx").get("next"), what="a next certificate", seconds=60)
+
+
+def _status(kubectl: Kubectl, what: str) -> dict[str, Any]:
+    return kubectl.json("get", what).get("status") or {}
+
+
+def _all(kubectl: Kubectl, what: str) -> list[dict[str, Any]]:
+    return kubectl.json("get", what)["items"]
+
+
+def _ready(item: dict[str, Any]) -> bool:
+    return any(one["type"] == "Ready" and one["status"] == "True" for one in item["status"]["conditions"])
+
+
+def test_a_change_that_comes_in_between_is_kept(kubectl: Kubectl, kubeconfig: Path):
+    kubectl.apply(resource("Certificate", "mx", subject={"commonName": "mx{ordinal}.example.com"}))
+    entry = {"certificate": "-----BEGIN CERTIFICATE-----"}
+    turns: list[str] = []
+
+    def sign(manifest: dict[str, Any]) -> None:
+        present = manifest["spec"].get("signed", [])
+        if not turns:  # another upload, for another member, after we looked
+            others = {"spec": {"signed": [{"member": "default-1", **entry}]}}
+            kubectl("patch", "mailcert/mx", "--type=merge", "-p", json.dumps(others))
+        turns.append("turn")
+        manifest["spec"]["signed"] = [*present, {"member": "default-0", **entry}]
+
+    target(Where(kubeconfig=str(kubeconfig))).change("Certificate", "mx", sign)
+    assert len(turns) == 2
+    signed = kubectl.json("get", "mailcert/mx")["spec"]["signed"]
+    assert [one["member"] for one in signed] == ["default-1", "default-0"]
+
+
+def test_nothing_is_overwritten_unasked_and_what_is_wrong_changes_nothing(
+    kubectl: Kubectl, kubeconfig: Path, tmp_path: Path
+):
+    kubectl.apply(GATEWAY)
+    access = ("--kubeconfig", kubeconfig)
+    create = ("certificate", "create", "--common-name", "*.example.com", "--level", "cluster", *access)
+    assert "warning" not in well(*create).stderr
+    assert "there already in namespace" in letterlock(*create).error
+    made = kubectl.json("get", "mailcert/wildcard.example.com")
+    assert made["metadata"]["managedFields"][0]["manager"] == "letterlock-cli", "the operator's is another"
+    assert made["spec"]["subject"] == {"commonName": "*.example.com"}
+
+    key, certificate = pair(tmp_path, "mx.example.com")
+    file, secret = tmp_path / "mx.p12", tmp_path / "passphrase"
+    secret.write_text("guess")
+    openssl(
+        "pkcs12", "-export", "-inkey", key, "-in", certificate, "-out", file, "-passout", f"pass:{PASSPHRASE}"
+    )
+    bring = ("certificate", "import", "brought", file, "--no-wait", "--passphrase-file", secret, *access)
+    assert letterlock(*bring).error.startswith("WrongPassphrase: ")
+    assert _names(kubectl, "mailcert") == ["wildcard.example.com"]
+    assert _names(kubectl, "secret") == []
+    kubectl("create", "secret", "generic", "brought-pkcs12", "--from-literal=theirs=1")
+    secret.write_text(PASSPHRASE)
+    assert letterlock(*bring).error.startswith("NameTaken: Secret brought-pkcs12")
+    assert _names(kubectl, "mailcert") == ["wildcard.example.com"]
+    kubectl("delete", "secret", "brought-pkcs12")
+    well(*bring)
+    assert _names(kubectl, "secret") == ["brought-pkcs12"]
+    assert "--replace" in letterlock(*bring).error
+
+    lists = ("calist", "import", "partners")
+    kubectl.apply(resource("CAList", "partners", scope="Referenced", certificates=certificate.read_text()))
+    well(*lists, certificate, *access)
+    before = kubectl.json("get", "cal/partners")
+    leaf = tmp_path / "leaf.pem"
+    leaf.write_bytes(
+        OpensslCA(_made(tmp_path / "ca")).sign(openssl("req", "-new", "-key", key, "-subj", "/CN=a"))
+    )
+    assert letterlock(*lists, leaf, *access).error.startswith("Empty: ")
+    assert kubectl.json("get", "cal/partners") == before
+    assert before["spec"]["scope"] == "Referenced"
+    assert "# Subject: CN=mx.example.com" in before["spec"]["certificates"]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _names(kubectl: Kubectl, what: str) -> list[str]:
+    return [one["metadata"]["name"] for one in _all(kubectl, what)]
