@@ -16,7 +16,10 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from letterlock_cli.source import Where
+from letterlock_cli.targets import target
 from tests.certificates.programs import PASSPHRASE, openssl, pair
+from tests.cli.commands import letterlock, well
 from tests.cli.commands import Done
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.openssl_ca import OpensslCA
@@ -26,7 +29,6 @@ from tests.harness.waiting import until
 
 PAGE: Final = Path(__file__).parents[2] / "docs/certificates.md"
 BLOCKS: Final = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
-type Command = Callable[..., Done]
 LISTENER: Final = resource(
     "Listener",
     "public",
