@@ -20,7 +20,6 @@ from letterlock_cli.source import Where
 from letterlock_cli.targets import target
 from tests.certificates.programs import PASSPHRASE, openssl, pair
 from tests.cli.commands import letterlock, well
-from tests.cli.commands import Done
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.openssl_ca import OpensslCA
 from tests.harness.operators import operator
@@ -186,7 +185,7 @@ def test_nothing_is_overwritten_unasked_and_what_is_wrong_changes_nothing(
     create = ("certificate", "create", "--common-name", "*.example.com", "--level", "cluster", *access)
     assert "warning" not in well(*create).stderr
     assert "there already in namespace" in letterlock(*create).error
-    made = kubectl.json("get", "mailcert/wildcard.example.com")
+    made = kubectl.json("get", "mailcert/wildcard.example.com", "--show-managed-fields")
     assert made["metadata"]["managedFields"][0]["manager"] == "letterlock-cli", "the operator's is another"
     assert made["spec"]["subject"] == {"commonName": "*.example.com"}
 

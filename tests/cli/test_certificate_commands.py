@@ -335,7 +335,10 @@ def test_a_list_goes_out_and_comes_back_the_same(site: Site):
     well("calist", "import", "copy", first, *site.where)
     second = well("calist", "export", "copy", *site.where).stdout
     assert _blocks(second) == _blocks(first.read_text())
+    assert "warning: ExpiringSoon: CAs that end within 30 days" in done.stderr
     until(lambda: site.run.status("CAList", "copy").get("count") == 3, what="the list in force", seconds=60)
+    ending = site.run.condition("CAList", "copy", "ExpiringSoon")
+    assert ending["message"].startswith("CAs that end within 30 days: ")
 
     # Nothing usable: the earlier list stays. Something else: said what goes and what comes.
     before = site.manifests
