@@ -115,7 +115,12 @@ def measure(directory: Path) -> None:
         ("recipient", Query(recipient="user42@d42.example")),
         ("recipient domain", Query(recipient="@d42.example")),
         ("sender domain since", Query(sender="@sender.example", since=1e9 + 999_000)),
+        ("time alone", Query(since=1e9 + 999_990)),
+        ("time alone, nothing found", Query(since=2e9)),
         ("nothing found, sender domain", Query(sender="@nowhere.example")),
+        ("nothing found, recipient domain", Query(recipient="@nowhere.example")),
+        ("nothing found, recipient", Query(recipient="nobody@nowhere.example")),
+        ("what waits", Query(waiting=True)),
     ):
         began = time.monotonic()
         found = find(directory / "tracking", query)

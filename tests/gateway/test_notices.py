@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from flufl.bounce import all_failures
 
 from letterlock_api.snapshot import RetrySchedule
 from letterlock_gateway.deliver import bounces
@@ -102,20 +103,37 @@ def test_a_utf8_sender_hears_in_utf8() -> None:
     assert "utf-8; jörg@mailbox.example" in made.body.decode()
 
 
-@pytest.mark.parametrize("kind", ["failed", "delayed", "relayed"])
-def test_another_mail_program_finds_the_parts(kind: str) -> None:
-    """maildrop's reformime, which has a MIME parser of its own; as mail lies on disk, with LF line ends."""
+def sent(kind: str) -> NewMessage:
+    """A notice of each kind."""
     made = {
         "failed": bounces.notice([(queued(), REFUSAL)], BODY, COMMON, _NOW, protected=True),
         "delayed": delay(),
         "relayed": bounces.relayed([(queued(notify="SUCCESS"), _TAKEN)], "h.example", BODY, COMMON, _NOW),
     }[kind]
     assert made is not None
-    text = made.body.replace(b"\r\n", b"\n")
+    return made
+
+
+@pytest.mark.parametrize("kind", ["failed", "delayed", "relayed"])
+def test_another_mail_program_finds_the_parts(kind: str) -> None:
+    """maildrop's reformime, which has a MIME parser of its own; as mail lies on disk, with LF line ends."""
+    text = sent(kind).body.replace(b"\r\n", b"\n")
     kinds = re.findall(r"^content-type: (\S+)", reformime(text, "-i"), re.MULTILINE)
     assert kinds == ["multipart/report", "text/plain", "message/delivery-status", "text/rfc822-headers"]
     assert f"Action: {kind}" in reformime(text, "-s", "1.2", "-e")
     assert "Subject: s" in reformime(text, "-s", "1.3", "-e")
+
+
+@pytest.mark.parametrize(
+    ("kind", "for_now", "for_good"),
+    [("failed", [], [b"b@mailbox.example"]), ("delayed", [b"b@mailbox.example"], []), ("relayed", [], [])],
+)
+def test_mailing_list_software_knows_who_failed_and_whether_for_good(
+    kind: str, for_now: list[bytes], for_good: list[bytes]
+) -> None:
+    """GNU Mailman's bounce detector: it unsubscribes who fails for good, and nobody whose mail is late."""
+    found = all_failures(email.message_from_bytes(sent(kind).body))
+    assert found == (frozenset(for_now), frozenset(for_good))
 
 
 def reformime(text: bytes, *arguments: str) -> str:

@@ -12,10 +12,11 @@ import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from letterlock_gateway.spool.tracking import Query, find
 from tests.harness import waiting
 from tests.harness.certificates import Authority
 from tests.harness.faults import Faults, State
@@ -125,6 +126,33 @@ def check_copies(ledger: Ledger, kills: list[float]) -> None:
             )
 
 
+def check_done_is_done(log: list[dict[str, Any]]) -> None:
+    """What the log calls done is on disk as delivered: no later start of its delivery, whatever was killed."""
+    done: set[int] = set()
+    for line in log:
+        words, rids = str(line.get("message", "")), cast("list[int]", line.get("rid", []))
+        if words.startswith("Delivery start"):
+            assert done.isdisjoint(rids), f"sent again though it was done: {words}"
+        elif words.startswith("Message done"):
+            done.update(rids)
+    assert done
+
+
+def check_tracked(made: Between, record: Record, ledger: Ledger) -> None:
+    """Tracking tells of every message that was acknowledged or came, how it came and how it went (D12)."""
+    found = find(made.member.spool, Query(limit=1_000_000))
+    tracked = {one["messageID"]: one for one in found if "messageID" in one}
+    assert not set(record.acknowledged) - tracked.keys()
+    for identity in ledger.arrived:
+        [to] = tracked[identity]["recipients"]
+        assert (to["state"], to["protocol"], to["verified"]) == ("delivered", "TLSv1.3", True)
+        assert (to["matchedName"], to["ip"], to["reply"][:3]) == (MAILBOX_DOMAIN, "127.0.0.1", "250")
+        assert tracked[identity]["receivedOver"]["protocol"] == "TLSv1.3"
+    for identity in ledger.bounced:
+        [to] = tracked[identity]["recipients"]
+        assert (to["state"], "5.1.1" in to["reply"]) == ("bounced", True)
+
+
 def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, authority: Authority) -> None:
     kills: list[float] = []
     choose = random.Random()
@@ -145,6 +173,8 @@ def test_kill_9_at_random_moments_loses_nothing(tmp_path: Path, authority: Autho
         sent = time.monotonic() - began
         ledger = settle(made, record)
         check_copies(ledger, kills)
+        check_done_is_done(made.member.log())
+        check_tracked(made, record, ledger)
     copies = sum(len(times) - 1 for times in ledger.copies().values())
     print(
         f"{len(kills)} kills in {sent:.0f} s: {len(record.acknowledged)} messages acknowledged,"
@@ -199,6 +229,7 @@ def test_kill_9_on_a_bad_disk_loses_nothing(tmp_path: Path, authority: Authority
                 faults.set(**State().__dict__)
             made.member.wait_ready(seconds=60)
         check_copies(settle(made, record), kills)
+        check_done_is_done(made.member.log())
 
 
 @pytest.mark.parametrize("seconds", [-86_400, 7_200], ids=["a day back", "two hours forward"])
