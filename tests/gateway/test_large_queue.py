@@ -5,20 +5,25 @@ import time
 import tracemalloc
 from pathlib import Path
 
+import psutil
+
 from letterlock_gateway.spool import NewMessage, NewRecipient, Spool, schema
 from letterlock_gateway.spool.changes import Finish, Hop, Insert
 from letterlock_gateway.spool.tracking import Query, find
 from tests.gateway.test_deliver import to_mailbox
+from tests.harness import mounts, waiting
 from tests.harness.deliveries import delivering, route, until
 from tests.harness.faulty_smtp import FaultySMTP
-from tests.harness.mounts import destination
+from tests.harness.member import Member
+from tests.harness.mounts import Files, destination
+from tests.harness.ports import free_port
 
 _BODY = b"Message-ID: <%d@sender.example>\r\nSubject: one of many\r\n\r\n" + b"text\r\n" * 20
 _DOMAINS = 500
 
 
-def fill(directory: Path, count: int, *, delivered: bool = False) -> None:
-    """A spool with so many messages, as many stores would have left it."""
+def fill(directory: Path, count: int, *, delivered: bool = False, since: float = 1e9) -> None:
+    """A spool with so many messages, as many stores would have left it; `since`: when the first came."""
     directory.mkdir(parents=True)
     connection = schema.open_for_writing(directory)
     connection.execute("BEGIN")
@@ -28,11 +33,11 @@ def fill(directory: Path, count: int, *, delivered: bool = False) -> None:
         made = NewMessage(f"s{n % 7919}@sender.example", (to,), body, icid=1)
         number = n * 1000
         Insert(
-            number, number, 1000, made, 1e9 + n, len(body), False, message_id=f"<{n}@sender.example>"
+            number, number, 1000, made, since + n, len(body), False, message_id=f"<{n}@sender.example>"
         ).apply(connection)
         if delivered:
             hop = Hop("mx.example", "192.0.2.1", "TLSv1.3", "TLS_AES_256_GCM_SHA384", True, "d.example")
-            Finish((number,), "delivered", 1e9 + n, hop, "250 2.0.0 Ok: queued as 4XyZ").apply(connection)
+            Finish((number,), "delivered", since + n, hop, "250 2.0.0 Ok: queued as 4XyZ").apply(connection)
     connection.execute("COMMIT")
     connection.close()
 
@@ -100,6 +105,30 @@ def test_tracking_finds_by_every_key_without_reading_everything(tmp_path: Path) 
     assert find(tmp_path, Query(sender="@%.example")) == []
 
 
+def measure_member(directory: Path) -> None:
+    """A whole member on 100,000 messages that wait for 500 domains, of which none can be reached."""
+    for count in (0, 100_000):
+        place = directory / f"member-{count}"
+        if count:
+            fill(place / "spool" / "0", count, since=time.time() - count)
+        member = Member(place, workers=1)
+        files = Files()
+        nowhere = mounts.destination(routes=[route(free_port())])
+        snapshot = mounts.snapshot(files, destinations=[nowhere])
+        member.mount.publish(snapshot, files)
+        began = time.monotonic()
+        with member:
+            member.wait_ready()
+            ready = time.monotonic() - began
+            [worker] = member.worker_pids()
+            first = psutil.Process(worker).memory_info().rss >> 20
+            if count:
+                log = member.log_file
+                waiting.until(lambda log=log: log.stat().st_size > 20 << 20, every=0.5, seconds=300)
+            after = psutil.Process(worker).memory_info().rss >> 20
+        print(f"member with {count}: ready in {ready:.1f} s, worker {first} MiB, {after} MiB under way")
+
+
 def measure(directory: Path) -> None:
     """Numbers for a machine: `python -m tests.gateway.test_large_queue DIRECTORY`."""
     import asyncio
@@ -107,6 +136,7 @@ def measure(directory: Path) -> None:
     fill(directory / "queue" / "0", 100_000)
     seconds, size = asyncio.run(opened(directory / "queue" / "0", 100_000))
     print(f"100,000 waiting: opened in {seconds:.2f} s, {size:.0f} bytes of memory each")
+    measure_member(directory)
     fill(directory / "tracking" / "0", 1_000_000, delivered=True)
     for name, query in (
         ("message id", Query(message_id="777777@sender.example")),

@@ -1,5 +1,6 @@
 """Alerts by mail (D10): a Postfix whose certificate does not fit, and another with the mailboxes of those who watch."""
 
+import asyncio
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from email import message_from_bytes, policy
@@ -16,6 +17,8 @@ from letterlock_api.snapshot import (
     SnapshotAlerts,
     SnapshotDelivery,
 )
+from letterlock_gateway.manage import control, stored
+from letterlock_gateway.spool import NewMessage, NewRecipient
 from tests.harness import letters, mounts, ports, waiting
 from tests.harness.certificates import Authority
 from tests.harness.issued import Issued
@@ -143,6 +146,8 @@ def test_a_failure_of_required_tls_is_told_once_whichever_worker_meets_it_and_wh
     assert "member default-0" in said
     # Postfix demands TLS, and says that it had it: the alert went by the policy of its own domain.
     assert "with ESMTPS" in str(alert["Received"])
+    order = stored.order(NewMessage("", (NewRecipient(f"ops@{WATCHERS}"),), b"Subject: x\r\n\r\n", 0))
+    assert asyncio.run(control.ask(watched.member.spool, order))["problems"], "no mail comes in by that door"
     watched.member.kill_worker(watched.member.worker_pids()[0])
     watched.wait_failed(6)
     watched.member.kill9()

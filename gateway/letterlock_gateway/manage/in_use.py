@@ -1,11 +1,11 @@
-"""Certificates and CAs of a set that will end: what `alerting` watches. Pure but for the parsing.
+"""Certificates and CAs of a set that will end: what `alerting` watches. Pure.
 
-Those of all members, not of this one alone: one member tells for the gateway.
+Those of all members, not of this one alone: one member tells for the gateway. What cannot be read is passed over: the
+set has been built, so it is some other member's, who says so.
 """
 
+import contextlib
 from collections.abc import Iterator
-
-from cryptography import x509
 
 from letterlock_api import authorities
 from letterlock_api.snapshot import ServedCertificate, Snapshot
@@ -15,15 +15,20 @@ from letterlock_gateway.report.endings import Watched
 
 
 def watched(mounted: MountedSet) -> list[Watched]:
-    """All of them, each once. Of a set that has been built: every file is there, and can be read."""
+    """All of them, each once."""
     found: list[Watched] = []
-    for served in _served(mounted.snapshot):
-        for file in [served.file] if served.file else sorted(served.files.values()):
-            chain = x509.load_pem_x509_certificates(mounted.files[file])
-            found += endings.watched("Certificate", served.name, chain)
-    for name, trusted in sorted(mounted.snapshot.trust.items()):
-        found += endings.watched("CAList", name, authorities.load_all(mounted.files[trusted.file]))
+    for kind, name, file in _files(mounted.snapshot):
+        with contextlib.suppress(*authorities.PARSE_ERRORS):
+            found += endings.watched(kind, name, authorities.load_all(mounted.files.get(file, b"")))
     return list({one.key: one for one in found}.values())
+
+
+def _files(snapshot: Snapshot) -> Iterator[tuple[endings.Kind, str, str]]:
+    for served in _served(snapshot):
+        for file in [served.file] if served.file else sorted(served.files.values()):
+            yield "Certificate", served.name, file
+    for name, trusted in sorted(snapshot.trust.items()):
+        yield "CAList", name, trusted.file
 
 
 def _served(snapshot: Snapshot) -> Iterator[ServedCertificate]:
