@@ -1,4 +1,4 @@
-"""Alerts as the supervisor sends them: what cannot be stored waits, what was told is remembered, bad files do no harm."""
+"""How the supervisor sends alerts: what cannot be stored waits, what was told is remembered, bad files do no harm."""
 
 import asyncio
 import json

@@ -22,8 +22,10 @@ _BODY = b"Message-ID: <%d@sender.example>\r\nSubject: one of many\r\n\r\n" + b"t
 _DOMAINS = 500
 
 
-def fill(directory: Path, count: int, *, delivered: bool = False, since: float = 1e9) -> None:
-    """A spool with so many messages, as many stores would have left it; `since`: when the first came."""
+def fill(
+    directory: Path, count: int, *, delivered: bool = False, since: float = 1e9, step: float = 1
+) -> None:
+    """A spool with so many messages, as many stores would have left it, one every `step` seconds."""
     directory.mkdir(parents=True)
     connection = schema.open_for_writing(directory)
     connection.execute("BEGIN")
@@ -33,11 +35,13 @@ def fill(directory: Path, count: int, *, delivered: bool = False, since: float =
         made = NewMessage(f"s{n % 7919}@sender.example", (to,), body, icid=1)
         number = n * 1000
         Insert(
-            number, number, 1000, made, since + n, len(body), False, message_id=f"<{n}@sender.example>"
+            number, number, 1000, made, since + n * step, len(body), False, message_id=f"<{n}@sender.example>"
         ).apply(connection)
         if delivered:
             hop = Hop("mx.example", "192.0.2.1", "TLSv1.3", "TLS_AES_256_GCM_SHA384", True, "d.example")
-            Finish((number,), "delivered", since + n, hop, "250 2.0.0 Ok: queued as 4XyZ").apply(connection)
+            Finish((number,), "delivered", since + n * step, hop, "250 2.0.0 Ok: queued as 4XyZ").apply(
+                connection
+            )
     connection.execute("COMMIT")
     connection.close()
 
@@ -110,7 +114,7 @@ def measure_member(directory: Path) -> None:
     for count in (0, 100_000):
         place = directory / f"member-{count}"
         if count:
-            fill(place / "spool" / "0", count, since=time.time() - count)
+            fill(place / "spool" / "0", count, since=time.time() - 600, step=0.006)
         member = Member(place, workers=1)
         files = Files()
         nowhere = mounts.destination(routes=[route(free_port())])
@@ -124,7 +128,7 @@ def measure_member(directory: Path) -> None:
             first = psutil.Process(worker).memory_info().rss >> 20
             if count:
                 log = member.log_file
-                waiting.until(lambda log=log: log.stat().st_size > 20 << 20, every=0.5, seconds=300)
+                waiting.until(lambda log=log: log.stat().st_size > 2 << 20, every=0.5, seconds=300)
             after = psutil.Process(worker).memory_info().rss >> 20
         print(f"member with {count}: ready in {ready:.1f} s, worker {first} MiB, {after} MiB under way")
 
