@@ -1,10 +1,17 @@
-"""Fixtures that all tests share: an API server for the session, a fresh namespace for each test."""
+"""What all tests share: a network each where a run is divided, an API server, a fresh namespace for each test."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.harness import network
 from tests.harness.apiserver import ApiServer, Kubectl, running
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Where the run is divided, each part has a network of its own."""
+    if hasattr(config, "workerinput"):
+        network.enter_own()
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,8 @@ need() { # PROGRAM PACKAGE...
     shift
     missing="$missing $*"
 }
+# Networks of their own for the tests (tests/everything.sh).
+need ip iproute2
 need postfix postfix
 need swaks swaks libnet-ssleay-perl
 need openssl openssl

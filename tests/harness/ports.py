@@ -4,6 +4,12 @@ import contextlib
 import socket
 import time
 
+import psutil
+
+
+class PortTakenError(RuntimeError):
+    """Somebody listens on a port that a test needs."""
+
 
 def free_port(address: str = "127.0.0.1") -> int:
     """A TCP port that nobody listens on at `address` now."""
@@ -11,6 +17,25 @@ def free_port(address: str = "127.0.0.1") -> int:
         probe.bind((address, 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def require_free(port: int, address: str = "127.0.0.1") -> None:
+    """Raise PortTakenError that names the process, if somebody listens on the port.
+
+    What an earlier run left behind would answer in place of the test's own server.
+    """
+    if listening(port, address):
+        raise PortTakenError(
+            f"Port {port} of {address} is needed, but taken by {_listener(port)}: end it first."
+        )
+
+
+def _listener(port: int) -> str:
+    for one in psutil.net_connections("tcp"):
+        if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid is not None:
+            with contextlib.suppress(psutil.Error):
+                return f"process {one.pid} ({' '.join(psutil.Process(one.pid).cmdline())})"
+    return "a process that does not show itself"
 
 
 def listening(port: int, address: str = "127.0.0.1") -> bool:

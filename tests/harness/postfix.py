@@ -270,6 +270,7 @@ class Postfix:
         """Start it and wait until it takes connections. Raises PostfixError."""
         programs.require("postfix")
         programs.require_root("A Postfix of the test's own")
+        ports.require_free(self.port)
         for directory in (self.directory, self.configuration, self.directory / "queue"):
             directory.mkdir(exist_ok=True)
             directory.chmod(0o755)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.harness import letters, programs, waiting
+from tests.harness import letters, ports, programs, waiting
 from tests.harness.certificates import Authority
 from tests.harness.postfix import Postfix
 from tests.harness.swaks import swaks
@@ -67,3 +67,13 @@ def test_a_missing_program_is_named_in_one_sentence() -> None:
         programs.MissingProgramError, match=r"'no-such-mta' is missing: run tests/harness/install\.sh"
     ):
         programs.require("no-such-mta")
+
+
+def test_a_server_does_not_start_where_another_listens_and_names_it() -> None:
+    with (
+        Postfix.receiving(certificate=Authority().issue("mx.mailbox.example")) as left_over,
+        pytest.raises(
+            ports.PortTakenError, match=r"taken by process \d+ \(smtpd|taken by process \d+ \(.*master"
+        ),
+    ):
+        Postfix.receiving(certificate=Authority().issue("mx.mailbox.example"), port=left_over.port).start()
