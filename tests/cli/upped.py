@@ -30,11 +30,12 @@ class Upped:
     state: Path
     listener_port: int
     receiver_port: int
+    workers: int = 1
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
         """Start `letterlock up`; its output goes to files beside the state."""
-        arguments = ["up", str(self.folder), "--state", str(self.state), "--workers", "1"]
+        arguments = ["up", str(self.folder), "--state", str(self.state), "--workers", str(self.workers)]
         beside = self.state.parent
         with (beside / "stdout").open("ab") as stdout, (beside / "stderr").open("ab") as stderr:
             self.process = subprocess.Popen([*COMMAND, *arguments], stdout=stdout, stderr=stderr)

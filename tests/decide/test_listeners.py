@@ -14,6 +14,7 @@ from tests.decide.builders import (
     ca_list,
     ca_pem,
     certificate,
+    condition,
     gateway,
     listener,
     settled,
@@ -370,3 +371,28 @@ def test_relaying_for_everybody_takes_a_chosen_certificate(
     if "mode" in fields:  # TLS is there all the same
         _, plan = settled(gateway(), partners, smtps)
         assert verdict(plan, "Listener", "public", "Accepted") == ("True", "Accepted")
+
+
+@pytest.mark.parametrize(
+    ("sender", "readable"),
+    [
+        *((one, True) for one in ("ALL", "10.0.0.9", "10.1.", "10", "10.0.0.0/8", "10.0.0.1-10.0.0.9")),
+        *(
+            (one, True)
+            for one in ("2001:db8::/32", "mx.example.com", ".example.com", "mx-1.example", "4u.example")
+        ),
+        *((one, False) for one in ("10.0.0.999", "10.0.0.0/33", "10.0.0.9-10.0.0.1", "10.0.0.1-2001:db8::1")),
+        *((one, False) for one in ("2001:db8::g", "1.2.3.4.5", "mx.example.com/24")),
+    ],
+)
+def test_senders_that_stand_for_nobody_are_refused_by_name(sender: str, readable: bool):
+    spec: dict[str, Any] = {
+        "mailFlowPolicies": [{"name": "block", "behavior": "Reject"}],
+        "senderGroups": [{"name": "bad", "senders": ["192.0.2.1", sender], "policy": "block"}],
+    }
+    plan = decide(world(gateway(), listener(**spec)), NOW)
+    accepted = condition(plan, "Listener", "public", "Accepted")
+    assert (accepted.reason == "Accepted") == readable
+    if not readable:
+        assert accepted.reason == "Invalid"
+        assert sender in accepted.message

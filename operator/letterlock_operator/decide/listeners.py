@@ -71,6 +71,7 @@ def judge(
         _name_taken(listener, world),
         _port_conflict(listener, world),
         _unknown_policy(spec),
+        _unreadable_sender(spec),
         _open_relay(spec, merged, rows),
         _source_hidden(spec) if spec.type == "Private" else None,
         query if isinstance(query, tuple) else None,
@@ -151,6 +152,17 @@ def _unknown_policy(spec: ListenerSpec) -> Finding | None:
                 Reason.UNKNOWN_POLICY,
                 f"sender group {row.name} uses policy {row.policy}; there is {there}",
             )
+    return None
+
+
+def _unreadable_sender(spec: ListenerSpec) -> Finding | None:
+    for row in spec.sender_groups:
+        for sender in row.senders:
+            if openness.unreadable(sender):
+                return (
+                    Reason.INVALID,
+                    f"sender group {row.name}: {sender} is no address, CIDR, range or partial IPv4 address: correct it",
+                )
     return None
 
 

@@ -32,6 +32,19 @@ def everybody(senders: Iterable[str]) -> bool:
     )
 
 
+def unreadable(sender: str) -> bool:
+    """Whether `sender` looks like addresses and stands for none: `10.0.0.999`, `10.0.0.0/33`, a range backwards.
+
+    Taken for a host name, it would match nobody and nobody would be told. No host name ends in a number, nor has it
+    a slash or a colon (RFC 1123 section 2.1).
+    """
+    given = sender.strip()
+    span = _span(given)
+    if span is not None:
+        return span[1] > span[2]
+    return "/" in given or ":" in given or given.rstrip(".").rpartition(".")[2].isdigit()
+
+
 def _covered(spans: Sequence[tuple[int, int]], first: int, last: int) -> bool:
     count, reached = 0, first - 1
     for low, high in sorted(spans):
