@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from letterlock_api.snapshot import NextHop, RetrySchedule
 from letterlock_gateway.counters import Tally
 from letterlock_gateway.deliver import bounces, envelopes, nexthops, replies, retry
-from letterlock_gateway.deliver.envelopes import Envelope, Refused
+from letterlock_gateway.deliver.envelopes import Envelope, Refused, Stuffing
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.lanes import MAX_RECIPIENTS, Lane, Lanes
 from letterlock_gateway.deliver.nexthops import Ourselves, Undeliverable
@@ -20,7 +20,7 @@ from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.rates import Rates
 from letterlock_gateway.deliver.replies import MalformedReply, ReplyParser
 from letterlock_gateway.receive.data import Incoming
-from letterlock_gateway.spool import Queued
+from letterlock_gateway.spool import Content, Queued
 
 QUEUED = Queued(
     rid=1,
@@ -226,17 +226,27 @@ LINES = st.lists(st.binary(max_size=20).map(lambda one: one.translate(None, b"\r
 )
 
 
+def stuffed(*pieces: bytes) -> bytes:
+    stuffing = Stuffing()
+    return b"".join(map(stuffing.feed, pieces)) + stuffing.end()
+
+
+@given(st.lists(st.one_of(st.binary(max_size=9), st.text("\r\n.x", max_size=9).map(str.encode)), max_size=9))
+def test_what_is_stuffed_does_not_depend_on_how_it_was_cut(pieces: list[bytes]) -> None:
+    assert stuffed(*pieces) == stuffed(b"".join(pieces))
+
+
 @given(LINES)
 def test_what_is_stuffed_comes_out_of_our_own_reception_as_it_was(body: bytes) -> None:
     incoming = Incoming(10_000, 25)
-    assert incoming.feed(envelopes.stuffed(body)) == b""
+    assert incoming.feed(stuffed(body)) == b""
     assert incoming.refusal is None
     assert b"".join(incoming.pieces) == body
 
 
 @given(st.binary(max_size=60))
 def test_whatever_the_body_only_its_end_ends_it(body: bytes) -> None:
-    data = b"\r\n" + envelopes.stuffed(body)
+    data = b"\r\n" + stuffed(body)
     assert data.index(b"\r\n.\r\n") == len(data) - 5
     assert data.count(b"\n") == data.count(b"\r") == data.count(b"\r\n")
 
@@ -245,7 +255,7 @@ def test_whatever_the_body_only_its_end_ends_it(body: bytes) -> None:
     "ending", [b"\n.\n", b"\r.\r", b"\r.\n", b"\n.\r", b"\n.\r\n", b"\r\n.\n", b"\r\n.\r"]
 )
 def test_no_malformed_ending_smuggles_a_message(ending: bytes) -> None:
-    data = envelopes.stuffed(b"a" + ending + b"MAIL FROM:<x>\r\n")
+    data = stuffed(b"a" + ending + b"MAIL FROM:<x>\r\n")
     assert b"\n.\n" not in data.replace(b"\r", b"")[:-3]
 
 
@@ -263,7 +273,7 @@ def test_no_malformed_ending_smuggles_a_message(ending: bytes) -> None:
 def test_what_the_next_hop_cannot_take_is_refused(
     changes: dict[str, Any], body: bytes, offered: dict[str, str], status: str
 ) -> None:
-    found = envelopes.prepare([queued(**changes)], body, offered)
+    found = envelopes.prepare([queued(**changes)], Content.of(body), offered)
     assert isinstance(found, Refused)
     assert found.status == status
 
@@ -279,7 +289,7 @@ def test_what_the_next_hop_cannot_take_is_refused(
     ids=["UTF-8 not needed", "8 bits not needed", "8 bits not declared", "a quoted local part"],
 )
 def test_what_need_not_be_offered_is_not_asked_for(changes: dict[str, Any], body: bytes) -> None:
-    found = envelopes.prepare([queued(**changes)], body, {})
+    found = envelopes.prepare([queued(**changes)], Content.of(body), {})
     assert isinstance(found, Envelope)
     assert found.mail == "MAIL FROM:<a@sender.example>"
 

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from letterlock_gateway.spool import Queued
+from letterlock_gateway.spool import Content, Queued
 
 _LINE_ENDS: Final = re.compile(rb"\r\n|\r|\n")
 _UNSAFE: Final = re.compile(r"[\x00-\x20\x7f]")
@@ -33,51 +33,69 @@ class Envelope:
     """The MAIL command."""
     recipients: tuple[str, ...]
     """The RCPT commands."""
-    data: bytes
-    """What follows DATA, dots stuffed, its end included."""
 
 
-def prepare(recipients: Sequence[Queued], body: bytes, offered: Mapping[str, str]) -> Envelope | Refused:
+def prepare(recipients: Sequence[Queued], content: Content, offered: Mapping[str, str]) -> Envelope | Refused:
     """The commands for `recipients` of one message, to a host that offered these keywords."""
     first = recipients[0]
     paths = [first.sender, *(one.address for one in recipients)]
     if any(_UNSAFE_IN_PATH.search(_unquoted(path)) for path in paths):
         return Refused("5.1.3", "the address cannot be written in a command")
-    utf8 = not all(path.isascii() for path in paths) or (first.smtputf8 and not _header(body).isascii())
+    utf8 = not all(path.isascii() for path in paths) or (first.smtputf8 and not content.header.isascii())
     if utf8 and "SMTPUTF8" not in offered:
         return Refused("5.6.7", "the message needs SMTPUTF8, which the next hop does not offer")
-    eight = not body.isascii()
+    eight = not content.ascii
     if eight and first.body_8bit and "8BITMIME" not in offered:
         return Refused("5.6.3", "the message needs 8BITMIME, which the next hop does not offer")
     limit = offered.get("SIZE", "")
-    if _SIZE.fullmatch(limit) and 0 < int(limit) < len(body):
-        return Refused("5.3.4", f"the message of {len(body)} bytes exceeds the next hop's limit of {limit}")
+    if _SIZE.fullmatch(limit) and 0 < int(limit) < content.size:
+        return Refused(
+            "5.3.4", f"the message of {content.size} bytes exceeds the next hop's limit of {limit}"
+        )
     dsn = "DSN" in offered
     mail = [f"MAIL FROM:<{first.sender}>"]
-    mail += [f"SIZE={len(body)}"] if "SIZE" in offered else []
+    mail += [f"SIZE={content.size}"] if "SIZE" in offered else []
     mail += ["BODY=8BITMIME"] if eight and "8BITMIME" in offered else []
     mail += ["SMTPUTF8"] if utf8 else []
     if dsn:
         mail += [f"RET={first.ret}"] if _safe(first.ret, utf8=False) else []
         mail += [f"ENVID={first.envid}"] if _safe(first.envid, utf8=False) else []
-    return Envelope(
-        " ".join(mail), tuple(_recipient(one, dsn=dsn, utf8=utf8) for one in recipients), stuffed(body)
-    )
+    return Envelope(" ".join(mail), tuple(_recipient(one, dsn=dsn, utf8=utf8) for one in recipients))
 
 
-def stuffed(body: bytes) -> bytes:
-    """`body` as it follows DATA: line ends CRLF, dots stuffed (RFC 5321 section 4.5.2), and the end.
+class Stuffing:
+    """A body as it follows DATA, piece by piece: line ends CRLF, dots stuffed (RFC 5321 section 4.5.2), and the end.
 
-    Reception refuses bare CR and LF, so this changes nothing; but what left here with one in it could smuggle
-    a second message past the next hop.
+    Reception refuses bare CR and LF, so their replacement changes nothing; but what left here with one in it could
+    smuggle a second message past the next hop. What comes out does not depend on how the body was cut into pieces.
     """
-    if not body.count(b"\r\n") == body.count(b"\n") == body.count(b"\r"):
-        body = _LINE_ENDS.sub(b"\r\n", body)
-    if body and not body.endswith(b"\r\n"):
-        body += b"\r\n"
-    if body.startswith(b"."):
-        body = b"." + body
-    return body.replace(b"\r\n.", b"\r\n..") + b".\r\n"
+
+    __slots__ = ("_at_line_start", "_carry")
+
+    def __init__(self) -> None:
+        self._carry = b""
+        self._at_line_start = True
+
+    def feed(self, piece: bytes) -> bytes:
+        """What the next piece becomes."""
+        piece = self._carry + piece if self._carry else piece
+        # Whether a CR at the end is a bare one is only known with the next octet.
+        self._carry = piece[-1:] if piece.endswith(b"\r") else b""
+        if self._carry:
+            piece = piece[:-1]
+        if not piece:
+            return b""
+        if not piece.count(b"\r\n") == piece.count(b"\n") == piece.count(b"\r"):
+            piece = _LINE_ENDS.sub(b"\r\n", piece)
+        stuffed = piece.replace(b"\r\n.", b"\r\n..")
+        if self._at_line_start and piece.startswith(b"."):
+            stuffed = b"." + stuffed
+        self._at_line_start = piece.endswith(b"\r\n")
+        return stuffed
+
+    def end(self) -> bytes:
+        """What comes after the last piece."""
+        return b".\r\n" if self._at_line_start and not self._carry else b"\r\n.\r\n"
 
 
 def _recipient(one: Queued, *, dsn: bool, utf8: bool) -> str:
@@ -95,8 +113,3 @@ def _safe(value: str, *, utf8: bool) -> bool:
 def _unquoted(path: str) -> str:
     """`path` without a quoted local part, in which angle brackets are just letters."""
     return path[path.rfind('"') + 1 :] if path.startswith('"') and path.isprintable() else path
-
-
-def _header(body: bytes) -> bytes:
-    end = body.find(b"\r\n\r\n")
-    return body if end < 0 else body[:end]

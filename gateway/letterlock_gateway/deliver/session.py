@@ -19,7 +19,7 @@ from letterlock_gateway.deliver.rates import Rates
 from letterlock_gateway.deliver.settling import Settling
 from letterlock_gateway.deliver.terms import Terms, Timeouts
 from letterlock_gateway.report.log import Log
-from letterlock_gateway.spool import Spool, SpoolFailed
+from letterlock_gateway.spool import Content, Spool, SpoolFailed
 
 
 class Shared(Protocol):
@@ -164,7 +164,7 @@ class Session:
         while self._job is not None:
             job = self._job
             try:
-                body = await self._shared.spool.body(job.mid)
+                content = await self._shared.spool.content(job.mid)
             except SpoolFailed as problem:
                 self._fail(way.terms, job, Failure(False, "4.3.0", str(problem)))
                 self._job = self._lane.take()
@@ -173,7 +173,7 @@ class Session:
                 return _Then.AGAIN
             connection.messages += 1
             try:
-                said = await self._send(connection, job, body)
+                said = await self._send(connection, job, content)
             except transactions.Interrupted as interrupted:
                 self._settle(connection, job, interrupted.said)
                 rest = [one for one in job.recipients if one.rid not in interrupted.said]
@@ -191,14 +191,14 @@ class Session:
                 self._job = self._lane.take()
         return _Then.DONE
 
-    async def _send(self, connection: Connection, job: Job, body: bytes) -> transactions.Said:
+    async def _send(self, connection: Connection, job: Job, content: Content) -> transactions.Said:
         self._shared.mail_log.info(
             f"Delivery start DCID {connection.dcid} MID {job.mid} to RID {job.rids}",
             dcid=connection.dcid,
             mid=job.mid,
             rid=job.rids,
         )
-        return await transactions.send(connection, job.recipients, body, self._shared.timeouts)
+        return await transactions.send(connection, job.recipients, content, self._shared.timeouts)
 
     def _usable(self, connection: Connection) -> bool:
         """Whether the next message may go over `connection`: it stands, and it was made on today's terms."""

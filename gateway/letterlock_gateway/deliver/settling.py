@@ -141,8 +141,8 @@ class Settling:
         )
         if asking:
             with contextlib.suppress(SpoolFailed):  # then nobody is told; delivered it is
-                body = await self._spool.body(mid)
-                notice = bounces.relayed(asking, host, body, self._common(connection.terms), self._clock())
+                start = (await self._spool.content(mid)).start
+                notice = bounces.relayed(asking, host, start, self._common(connection.terms), self._clock())
         await self._write(
             lambda: self._spool.delivered(rids, hop=hop, reply=reply, notice=notice),
             f"MID {mid} was delivered, which could not be written down",
@@ -210,11 +210,11 @@ class Settling:
         if not late:
             return None
         try:
-            body = await self._spool.body(mid)
+            start = (await self._spool.content(mid)).start
         except SpoolFailed:
             return None  # with the next deferral, perhaps
         return bounces.delay(
-            late, failure, body, self._common(terms), now, give_up_after=self.delivery.retry.give_up_after
+            late, failure, start, self._common(terms), now, give_up_after=self.delivery.retry.give_up_after
         )
 
     async def _bounced(
@@ -230,7 +230,10 @@ class Settling:
         body = b""
         if any(bounces.wanted(queued) for queued, _ in several):
             try:
-                body = await self._spool.body(mid)
+                content = await self._spool.content(mid)
+                # What is too large goes back as what is protected does: its header alone, so no more is read.
+                protected = protected or content.size > self.delivery.bounce_max_size
+                body = content.start if protected else await self._spool.body(mid)
             except SpoolFailed as problem:
                 self._log.error(f"MID {mid}: {problem}", mid=mid)
                 body = _LOST_BODY

@@ -3,19 +3,20 @@
 Called by `session`. What the next hop said of each recipient comes back as a Reply (taken) or a Failure.
 """
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
 from letterlock_gateway.deliver import envelopes, outcomes_table
 from letterlock_gateway.deliver.connecting import Connection
-from letterlock_gateway.deliver.envelopes import Envelope, Refused
+from letterlock_gateway.deliver.envelopes import Envelope, Refused, Stuffing
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 from letterlock_gateway.deliver.terms import Timeouts
 from letterlock_gateway.deliver.wire import Lost
-from letterlock_gateway.spool import Queued
+from letterlock_gateway.spool import Content, Queued, SpoolFailed
 
 Said = dict[int, Reply | Failure]
 """By rid: the reply that took it, or why not."""
@@ -34,18 +35,20 @@ class Interrupted(Exception):  # noqa: N818 - names what happened
         self.failure = failure
 
 
-async def send(connection: Connection, recipients: Sequence[Queued], body: bytes, timeouts: Timeouts) -> Said:
+async def send(
+    connection: Connection, recipients: Sequence[Queued], content: Content, timeouts: Timeouts
+) -> Said:
     """Send one message to `recipients`. Raises Interrupted."""
     if not _may_carry(connection):
         # `connecting` never makes such a connection; that clear text never goes out shall not rest on it alone.
         text = "this connection is not protected as the policy requires"
         connection.wire.abort(text)
         raise Interrupted({}, _failure(connection, permanent=False, status="4.7.5", text=text))
-    envelope = envelopes.prepare(recipients, body, connection.offered)
+    envelope = envelopes.prepare(recipients, content, connection.offered)
     if isinstance(envelope, Refused):
         refusal = _failure(connection, permanent=True, status=envelope.status, text=envelope.text)
         return {one.rid: refusal for one in recipients}
-    return await _Transaction(connection, recipients, envelope, timeouts).run()
+    return await _Transaction(connection, recipients, envelope, content, timeouts).run()
 
 
 def _may_carry(connection: Connection) -> bool:
@@ -58,12 +61,18 @@ def _may_carry(connection: Connection) -> bool:
 
 class _Transaction:
     def __init__(
-        self, connection: Connection, recipients: Sequence[Queued], envelope: Envelope, timeouts: Timeouts
+        self,
+        connection: Connection,
+        recipients: Sequence[Queued],
+        envelope: Envelope,
+        content: Content,
+        timeouts: Timeouts,
     ) -> None:
         self._connection = connection
         self._wire = connection.wire
         self._recipients = recipients
         self._envelope = envelope
+        self._content = content
         self._timeouts = timeouts
         self._said: Said = {}
         self._taken: list[Queued] = []
@@ -73,7 +82,7 @@ class _Transaction:
         try:
             await self._until_data()
             if self._taken:
-                await self._wire.send_all(self._envelope.data, self._timeouts.block)
+                await self._text()
         except Lost as lost:
             early = self._early_refusal()
             if early is None:
@@ -84,6 +93,18 @@ class _Transaction:
         if self._taken:
             self._conclude(await self._final())
         return self._said
+
+    async def _text(self) -> None:
+        stuffing = Stuffing()
+        try:
+            async with contextlib.aclosing(self._content.pieces()) as pieces:
+                async for piece in pieces:
+                    await self._wire.send_all(stuffing.feed(piece), self._timeouts.block)
+        except SpoolFailed as problem:
+            # Half a message must never get its end.
+            self._wire.abort(str(problem))
+            raise Lost(str(problem)) from problem
+        await self._wire.send_all(stuffing.end(), self._timeouts.block)
 
     async def _until_data(self) -> None:
         """Everything up to the reply to DATA. Fills `_taken` only where the text may follow."""
@@ -144,7 +165,7 @@ class _Transaction:
             self._wire.quit()
 
     async def _final(self) -> Reply | Failure:
-        timeout = self._timeouts.end + len(self._envelope.data) / _BYTES_PER_SECOND
+        timeout = self._timeouts.end + self._content.size / _BYTES_PER_SECOND
         try:
             return await self._wire.reply(timeout)
         except Lost as lost:

@@ -7,12 +7,14 @@ complete. The same database answers where a message is or went. Used by `receive
 """
 
 from letterlock_gateway.spool.changes import Hop
+from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
 from letterlock_gateway.spool.messages import NewMessage, NewRecipient, Queued, Waiting, domain_of
 from letterlock_gateway.spool.spool import Spool, Stored
 
 __all__ = [
+    "Content",
     "Draft",
     "Hop",
     "NewMessage",

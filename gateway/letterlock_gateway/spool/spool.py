@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from letterlock_gateway.spool import headers, reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
+from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
 from letterlock_gateway.spool.messages import NewMessage, Queued, Waiting
@@ -167,15 +168,20 @@ class Spool:
         return self._schedule.next_due()
 
     async def body(self, mid: int) -> bytes:
-        """The body of a message that still has recipients. Raises SpoolFailed."""
+        """All of the body of a message that still has recipients. Raises SpoolFailed."""
+        return b"".join([piece async for piece in (await self.content(mid)).pieces()])
+
+    async def content(self, mid: int) -> Content:
+        """The body of a message that still has recipients, to be sent piece by piece. Raises SpoolFailed."""
         kept = self._recent.body(mid)
         if kept is not None:
-            return kept
+            return Content.of(kept)
         try:
             content = await self._read(lambda: reads.body(self._reading, mid))
             if content is not None:
-                return content
-            return await asyncio.get_running_loop().run_in_executor(self._threads, self._bodies.read, mid)
+                return Content.of(content)
+            loop, path = asyncio.get_running_loop(), self._bodies.path(mid)
+            return await loop.run_in_executor(self._threads, Content.survey, path, self._threads)
         except (sqlite3.Error, OSError) as problem:
             raise SpoolFailed(f"the body of message {mid} cannot be read: {problem}") from problem
 
