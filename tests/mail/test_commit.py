@@ -57,16 +57,16 @@ def open_relay(attempt: Attempt) -> tuple[str, str]:
 
 
 def no_certificate(attempt: Attempt) -> tuple[str, str]:
-    listener = {"defaultPolicy": attempt.policy(tls={"mode": "Preferred"})}
-    return attempt.file(chain=False, **listener), "CertificateNotFound"
+    policy = attempt.policy(tls={"mode": "Preferred"})
+    return attempt.file(chain=False, defaultPolicy=policy), "CertificateNotFound"
 
 
 def broken_pair(attempt: Attempt) -> tuple[str, str]:
     """The whole chain at once, with another one's key at its far end."""
     key = attempt.authority.issue("other.example").partition(b"-----BEGIN CERTIFICATE-----")[0]
     _, mark, rest = attempt.version.pair.partition(b"-----BEGIN CERTIFICATE-----")
-    listener = {"defaultPolicy": attempt.policy(tls={"mode": "Preferred"})}
-    return attempt.file(pair=key + mark + rest, **listener), "CertificateNotReady"
+    policy = attempt.policy(tls={"mode": "Preferred"})
+    return attempt.file(pair=key + mark + rest, defaultPolicy=policy), "CertificateNotReady"
 
 
 def no_directory(attempt: Attempt) -> tuple[str, str]:

@@ -19,8 +19,8 @@ from tests.mail.between import Between, MakeBetween
 
 MEBIBYTE = 1 << 20
 CLIENTS, SIZE = (int(part) for part in os.environ.get("LETTERLOCK_LARGE", "20x10").split("x"))
-# What one that comes in or goes out may cost, as docs/performance.md promises, whatever its size. Held whole, they would
-# cost more than three times as much.
+# What one that comes in or goes out may cost, as docs/performance.md promises, whatever its size. Held whole, they
+# would cost more than three times as much.
 BOUND = 2 * MEBIBYTE * CLIENTS + 24 * MEBIBYTE
 
 

@@ -59,18 +59,18 @@ class Content:
         if self._path is None or self.size == len(self.start):
             yield self.start
             return
-        loop = asyncio.get_running_loop()
-        file: BinaryIO | None = None
-        sent = 0
+        loop, sent = asyncio.get_running_loop(), 0
         try:
-            file = await loop.run_in_executor(self._threads, self._path.open, "rb")
-            while piece := await loop.run_in_executor(self._threads, file.read, _PIECE):
-                sent += len(piece)
-                yield piece
+            file = await loop.run_in_executor(self._threads, _open, self._path)
+            with file:
+                while piece := await loop.run_in_executor(self._threads, file.read, _PIECE):
+                    sent += len(piece)
+                    yield piece
         except OSError as problem:
             raise SpoolFailed(f"the body cannot be read: {problem}") from problem
-        finally:
-            if file is not None:
-                file.close()
         if sent != self.size:
             raise SpoolFailed(f"the body has {sent} octets where there were {self.size}")
+
+
+def _open(path: Path) -> BinaryIO:
+    return path.open("rb")
