@@ -2,10 +2,15 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.harness import network
 from tests.harness.apiserver import ApiServer, Kubectl, running
+
+# Tests judge nothing by time: a machine with much to do is no fault of what is tested.
+hypothesis.settings.register_profile("letterlock", deadline=None)
+hypothesis.settings.load_profile("letterlock")
 
 
 def pytest_configure(config: pytest.Config) -> None:

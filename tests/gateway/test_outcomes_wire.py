@@ -254,6 +254,7 @@ async def test_what_verifies_is_delivered_under_every_mode(tmp_path: Path, root:
         await until(lambda: seven.made.spool.queue_length() == 0, "an empty queue")
         for mode in MODES:
             assert seven.delivered(mode) == [mode != "No"]
+            await until(lambda mode=mode: (one := seven.made.state(mode)) and one.last_tls, "a last delivery")
             state = seven.made.state(mode)
             assert state is not None
             assert state.last_tls is not None

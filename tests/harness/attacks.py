@@ -175,7 +175,8 @@ ATTACKS: Final[Mapping[str, Attack]] = {
 async def again_and_again(attack: Attack, port: int) -> None:
     """One attacker, who comes back whenever it is thrown out."""
     while True:
-        with contextlib.suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError):
+        # RuntimeError is uvloop's word for a write that comes after the end.
+        with contextlib.suppress(OSError, ssl.SSLError, asyncio.IncompleteReadError, RuntimeError):
             await attack(port)
         await asyncio.sleep(0.001)
 

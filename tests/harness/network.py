@@ -1,10 +1,12 @@
-"""A network for one process of the test run: its own loopback, and an address that leads nowhere.
+"""A network for one process of the test run: its own loopback, an address that leads nowhere, and no name server.
 
 Called by tests/conftest.py in each process of a run that is divided (tests/everything.sh), before any test.
 """
 
+import ipaddress
 import os
 import subprocess
+from pathlib import Path
 from typing import Final
 
 # kube-apiserver does not start without an address beside loopback and a default route.
@@ -20,5 +22,12 @@ _COMMANDS: Final = (
 def enter_own() -> None:
     """Leave the machine's network for a new one. For the main thread, from which all others come. Takes root."""
     os.unshare(os.CLONE_NEWNET)
-    for command in _COMMANDS:
+    for command in (*_COMMANDS, *(f"ip route add unreachable {one}" for one in _name_servers())):
         subprocess.run(command.split(), check=True)
+
+
+def _name_servers() -> list[str]:
+    """The machine's. Here there is no way to them: a question fails at once, and is never waited for."""
+    lines = [line.split() for line in Path("/etc/resolv.conf").read_text().splitlines()]
+    found = {words[1].partition("%")[0] for words in lines if words[:1] == ["nameserver"] and len(words) > 1}
+    return sorted(one for one in found if not ipaddress.ip_address(one).is_loopback)
