@@ -1,9 +1,10 @@
 """Runs the operator as its own program against a test's API server and namespace."""
 
 import contextlib
+import os
 import subprocess
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -15,10 +16,18 @@ _STOP_WITHIN: Final = 30.0
 
 @contextlib.contextmanager
 def operator(
-    kubeconfig: Path, namespace: str, log: Path, *options: str
+    kubeconfig: Path,
+    namespace: str,
+    log: Path,
+    *options: str,
+    module: str = "letterlock_operator",
+    environment: Mapping[str, str] | None = None,
 ) -> Generator[subprocess.Popen[bytes]]:
-    """An operator that serves `namespace`; ended with SIGTERM. Raises AssertionError where it ends badly."""
-    command = (sys.executable, "-W", "error", "-m", "letterlock_operator", "--log-format", "text")
+    """An operator that serves `namespace`; ended with SIGTERM. Raises AssertionError where it ends badly.
+
+    `module`: the program, where it is not the operator itself; `environment`: added to this one's.
+    """
+    command = (sys.executable, "-W", "error", "-m", module, "--log-format", "text")
     # Nobody pulls it: members are run by the stand-in kubelet.
     command += ("--image", "letterlock:tests")
     with log.open("ab") as output:
@@ -26,6 +35,7 @@ def operator(
             (*command, "--kubeconfig", str(kubeconfig), "--namespace", namespace, *options),
             stdout=output,
             stderr=output,
+            env={**os.environ, **(environment or {})},
             start_new_session=True,
         )
     try:
