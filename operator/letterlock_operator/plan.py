@@ -172,6 +172,8 @@ class Mount:
     """Private keys with their chains, and credentials for next hops: Secrets."""
     ca_files: Mapping[str, bytes]
     """CA certificates: ConfigMaps."""
+    shards: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By file: the number of the Secret or ConfigMap that it lies in, where there are several."""
 
 
 @dataclass(frozen=True)

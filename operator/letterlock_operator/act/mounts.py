@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
+from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash, decode
 from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
 from letterlock_operator import names
 from letterlock_operator.act import derived
@@ -19,6 +19,8 @@ from letterlock_operator.plan import Mount
 from letterlock_operator.world import Keep, Member
 
 _OWNER: Final = "MailGateway"
+# Where the API server ends an object's data.
+_OBJECT: Final = 1 << 20
 _log = logging.getLogger(__name__)
 
 
@@ -30,9 +32,9 @@ async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[
     data: Mapping[str, str] = (stored or {}).get("data") or {}
     in_place = data.get(SNAPSHOT_FILE) == snapshot.decode()
     everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
-    keep_old = not (in_place and everybody)
-    keys = await _shards(cluster, gateway, "Secret", mount.tls_files, keep_old=keep_old)
-    if not keys or not await _shards(cluster, gateway, "ConfigMap", mount.ca_files, keep_old=keep_old):
+    keep = None if in_place and everybody else _named(data.get(SNAPSHOT_FILE, ""))
+    keys = await _shards(cluster, gateway, "Secret", mount, keep)
+    if not keys or not await _shards(cluster, gateway, "ConfigMap", mount, keep):
         _log.warning("gateway %s/%s keeps its snapshot: a name is taken", cluster.namespace, gateway)
         return
     await derived.put(
@@ -53,25 +55,45 @@ async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None
     await derived.put(cluster, _object(cluster, gateway, "Secret", names.member_secret(gateway), data))
 
 
+def _named(snapshot: str) -> frozenset[str]:
+    """The files of the snapshot in place; one that cannot be read is none of ours."""
+    try:
+        return frozenset(decode(snapshot.encode()).files)
+    except ValueError:
+        return frozenset()
+
+
 async def _shards(
-    cluster: Cluster, gateway: str, kind: str, files: Mapping[str, bytes], *, keep_old: bool
+    cluster: Cluster, gateway: str, kind: str, mount: Mount, keep: frozenset[str] | None
 ) -> bool:
-    """Write the files, each to its shard. False: not all of the shards are ours."""
+    """Write the files, each to its shard. False: not all of the shards are ours.
+
+    `keep`: the files of the snapshot in place, which stay beside the new ones; None: no old file stays. Older ones
+    than these stay too, for members that are about to mount them, for as long as there is room.
+    """
     ours = True
     secret = kind == "Secret"
     count = names.KEY_SHARDS if secret else names.CA_SHARDS
     wanted: list[dict[str, str]] = [{} for _ in range(count)]
-    for file, content in files.items():
-        wanted[names.shard_of(file, count)][file] = _encode(content) if secret else content.decode()
+    for file, content in (mount.tls_files if secret else mount.ca_files).items():
+        wanted[mount.shards[file]][file] = _encode(content) if secret else content.decode()
     for number, data in enumerate(wanted):
         name = names.key_shard(gateway, number) if secret else names.ca_shard(gateway, number)
         stored = cluster.known.objects[kind].get(name)
         old: Mapping[str, str] = (stored or {}).get("data") or {}
         if stored is None and not data:
             continue
-        content = {**old, **data} if keep_old else data
+        content = data if keep is None else {**old, **data}
+        if keep is not None and _size(content, secret=secret) > _OBJECT:
+            content = {**{file: text for file, text in old.items() if file in keep}, **data}
         ours &= await derived.put(cluster, _object(cluster, gateway, kind, name, content))
     return ours
+
+
+def _size(data: Mapping[str, str], *, secret: bool) -> int:
+    """Bytes as the API server counts them: decoded."""
+    whole = sum(map(len, data.values()))
+    return whole * 3 // 4 if secret else whole
 
 
 def _object(cluster: Cluster, gateway: str, kind: str, name: str, data: Mapping[str, str]) -> Object:

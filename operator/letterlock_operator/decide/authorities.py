@@ -177,6 +177,17 @@ def _in_force_still(judged: Verdict, problem: Verdict, earlier: Earlier, now: da
     )
 
 
+def without_room(one: Authorities, problem: Finding, earlier: Earlier | None, now: datetime) -> Authorities:
+    """The list, where there is no room for it among what members mount: as they have it, or not at all."""
+    said = false(Type.READY, problem)
+    if earlier is None or one.trust is None:
+        nothing = Authorities(one.accepted, said)
+    else:
+        earlier = replace(earlier, is_global=one.trust.is_global)
+        nothing = _in_force_still(one.accepted, said, earlier, now)
+    return replace(nothing, rejected=one.rejected, gateways=one.gateways, wake=one.wake)
+
+
 def _wrong_type(name: str, ca_list: CAList) -> Finding | None:
     if ca_list.spec.type == "System" and name != SYSTEM_LIST:
         return Reason.INVALID, f"type System is only for the list named {SYSTEM_LIST}: use Custom"

@@ -43,6 +43,8 @@ class Judged:
     warnings: tuple[Verdict, ...] = ()
     exports: tuple[SecretOrder, ...] = ()
     retired: tuple[Retire, ...] = ()
+    unfit: bool = False
+    """Whether there is no room for it among what members mount: `ready` says so, and what was served before stays."""
 
     @property
     def chains(self) -> Mapping[str, Chain]:
@@ -75,7 +77,7 @@ class Judged:
 
     def served(self, name: str, *, demo: bool = False) -> ServedCertificate | None:
         """The certificate as members use it; None: there is nothing to serve."""
-        if not self.chains:
+        if not self.chains or self.unfit:
             return None
         files = {member: tls_file_name(chain.pem) for member, chain in self.chains.items()}
         names = sorted({name for chain in self.chains.values() for name in chain.names})
@@ -85,6 +87,8 @@ class Judged:
 
     def files(self) -> dict[str, bytes]:
         """The files that `served` names."""
+        if self.unfit:
+            return {}
         return {tls_file_name(chain.pem): chain.pem for chain in self.chains.values()}
 
 

@@ -60,9 +60,15 @@ class _Context:
 
 
 def judge_all(
-    world: World, gateway: str, lists: Mapping[str, Authorities]
+    world: World,
+    gateway: str,
+    lists: Mapping[str, Authorities],
+    refused: Mapping[str, Finding] | None = None,
 ) -> tuple[dict[str, Judged], list[Destination]]:
-    """Every DestinationControl of the gateway, and all destinations of its snapshot (one for `*` always among them)."""
+    """Every DestinationControl of the gateway, and all destinations of its snapshot (one for `*` always among them).
+
+    `refused`: Secrets with credentials that cannot be handed to the members, and why.
+    """
     mine = {name: one for name, one in world.destinations.items() if one.spec.gateway_ref.name == gateway}
     owners: dict[str, str] = {}
     findings: dict[str, Finding] = {}
@@ -79,6 +85,7 @@ def judge_all(
     specs = {name: one.spec for name, one in mine.items()}
     signing = {one.auth.secret_ref.name for spec in specs.values() for one in spec.routes if one.auth}
     files = {secret: credentials.file(world, gateway, secret) for secret in sorted(signing)}
+    files |= {secret: why for secret, why in (refused or {}).items() if secret in files}
     context = _Context(owners, specs, lists, files)
     judged: dict[str, Judged] = {}
     result: list[Destination] = []

@@ -3,12 +3,19 @@
 The last good state keeps running; this is where decisions find it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 from letterlock_api.calist import SYSTEM_LIST, CAList
-from letterlock_api.snapshot import SNAPSHOT_FILE, Snapshot, decode
+from letterlock_api.snapshot import (
+    SNAPSHOT_FILE,
+    Destination,
+    Snapshot,
+    SnapshotDirectory,
+    SnapshotListener,
+    decode,
+)
 from letterlock_operator import names
 from letterlock_operator.world import Keep, World
 
@@ -77,6 +84,44 @@ def _system_spec(snapshots: Mapping[str, Snapshot]) -> dict[str, Any]:
         return spec if trusted[0].is_global else {**spec, "scope": "Referenced"}
     off = any(one.digests.get(f"CAList/{SYSTEM_LIST}") == OFF for one in snapshots.values())
     return {**spec, "enabled": False} if off else spec
+
+
+def invalid_listeners(world: World, old: Mapping[str, SnapshotListener]) -> list[SnapshotListener]:
+    """What a listener was before its manifest became invalid: the last good state keeps running (L9)."""
+    return [old[one.name] for one in world.invalid if one.kind == "Listener" and one.name in old]
+
+
+def directories_still_asked(
+    opened: Sequence[SnapshotListener], known: Sequence[SnapshotDirectory], before: Snapshot | None
+) -> list[SnapshotDirectory]:
+    """Those that are not in the MailGateway any more, and that a listener asks which stays as it was (L9)."""
+    asked = {one.query.directory for one in opened if one.query is not None}
+    asked -= {one.name for one in known}
+    return [one for one in (before.directories if before else []) if one.name in asked]
+
+
+def with_invalid(world: World, before: Snapshot | None, entries: list[Destination]) -> list[Destination]:
+    """The entries, and those of invalid DestinationControls as they were: no domain falls to a weaker policy."""
+    invalid = {one.name for one in world.invalid if one.kind == "DestinationControl"}
+    old = [one for one in (before.destinations if before else []) if one.resource in invalid]
+    taken = {domain for one in entries if one.resource for domain in one.domains}
+    kept: list[Destination] = []
+    for one in old:
+        rest = [domain for domain in one.domains if domain not in taken]
+        if rest:
+            kept.append(one.model_copy(update={"domains": rest}))
+    default_kept = any("*" in one.domains for one in kept)
+    return [one for one in entries if one.resource or not default_kept] + kept
+
+
+def key_files(world: World, gateway: str) -> dict[str, bytes]:
+    """Key files of the snapshot in place: what listeners keep when their certificate is gone."""
+    found: dict[str, bytes] = {}
+    for number in range(names.KEY_SHARDS):
+        secret = world.secrets.get(names.key_shard(gateway, number))
+        if isinstance(secret, Keep) and secret.ours:
+            found |= dict(secret.data)
+    return found
 
 
 def _ca_file(world: World, gateway: str, file: str) -> bytes | None:

@@ -10,17 +10,14 @@ from letterlock_api.base import parse_duration
 from letterlock_api.conditions import Reason
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.snapshot import (
-    Destination,
     RetrySchedule,
     ServedCertificate,
     Snapshot,
     SnapshotAlertRecipient,
     SnapshotAlerts,
     SnapshotDelivery,
-    SnapshotDirectory,
     SnapshotListener,
     content_hash,
-    is_private,
 )
 from letterlock_operator import names
 from letterlock_operator.decide import (
@@ -35,9 +32,6 @@ from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding
 from letterlock_operator.plan import Mount
 from letterlock_operator.world import Keep, World
-
-# An object ends at 1 MiB, and the rest of a ConfigMap needs some of it.
-MAX_SNAPSHOT = 1000 * 1024
 
 
 @dataclass(frozen=True)
@@ -54,6 +48,10 @@ class Outcome:
     demo: certificates.Judged | None
     listeners: Mapping[str, listeners.Judged]
     destinations: Mapping[str, destinations.Judged]
+    lists: Mapping[str, Authorities]
+    """Those that serve the gateway, as they are in force."""
+    certificates: Mapping[str, certificates.Judged]
+    """Those of the gateway, as they are in use."""
 
     def expiry(self, file: str) -> datetime | None:
         """End of validity of the certificate in `file`; None: it is not mounted."""
@@ -61,15 +59,35 @@ class Outcome:
         return None if pem is None else x509.load_pem_x509_certificate(pem).not_valid_after_utc
 
 
-def build(
+@dataclass(frozen=True)
+class Draft:
+    """A snapshot, and all that it rests on."""
+
+    lists: Mapping[str, Authorities]
+    judged: Mapping[str, certificates.Judged]
+    demo: certificates.Judged | None
+    listeners: Mapping[str, listeners.Judged]
+    destinations: Mapping[str, destinations.Judged]
+    snapshot: Snapshot
+    files: Mapping[str, bytes]
+    """All that could be had of those that it names."""
+    finding: Finding | None
+
+
+def draft(
     world: World,
     gateway: MailGateway,
     lists: Mapping[str, Authorities],
     judged: Mapping[str, certificates.Judged],
     before: Snapshot | None,
     now: datetime,
-) -> Outcome:
-    """The outcome for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`."""
+    *,
+    kept_back: Mapping[str, Finding],
+) -> Draft:
+    """The snapshot for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`.
+
+    `kept_back`: Secrets with credentials for next hops that there is no room for.
+    """
     old = {one.name: one for one in before.listeners} if before else {}
     mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
     demo = None
@@ -79,11 +97,12 @@ def build(
     known = listeners.Known(lists, judged, demo, asked)
     heard = {name: listeners.judge(one, world, known, old.get(name)) for name, one in sorted(mine.items())}
     opened = [one.listener for one in heard.values() if one.listener is not None]
-    opened += _invalid_listeners(world, old)
-    controls, entries = destinations.judge_all(world, gateway.name, lists)
-    entries = _with_invalid(world, before, entries)
+    opened += in_place.invalid_listeners(world, old)
+    controls, entries = destinations.judge_all(world, gateway.name, lists, kept_back)
+    entries = in_place.with_invalid(world, before, entries)
     delivery, finding = _delivery(gateway, judged, before)
     trust = {name: one.trust for name, one in sorted(lists.items()) if one.trust is not None}
+    still = in_place.directories_still_asked(opened, asked.directories, before)
     base = Snapshot(
         gateway=gateway.name,
         namespace=world.namespace,
@@ -93,8 +112,8 @@ def build(
         listeners=opened,
         destinations=entries,
         delivery=delivery,
+        directories=[*asked.directories, *still],
         alerts=_alerts(gateway),
-        directories=[*asked.directories, *_directories_still_asked(opened, asked, before)],
         trust=trust,
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
@@ -102,25 +121,26 @@ def build(
     needed += [route.auth_file for one in entries for route in one.routes if route.auth_file is not None]
     base = base.model_copy(update={"files": sorted(set(needed))})
     snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
-    made = {**_all_files(list(judged.values()), demo), **_files_in_place(world, gateway.name), **asked.files}
+    made = {
+        **_all_files(list(judged.values()), demo),
+        **in_place.key_files(world, gateway.name),
+        **asked.files,
+    }
     for one in controls.values():
         made |= one.files
-    tls_files = {name: made[name] for name in snapshot.files if is_private(name) and name in made}
-    ca_files = authorities.ca_files(lists, frozenset(trust))
-    missing = set(snapshot.files) - set(tls_files) - set(ca_files)
+    made |= authorities.ca_files(lists, frozenset(trust))
+    files = {name: made[name] for name in snapshot.files if name in made}
     finding = _name_taken(world, gateway.name) or finding or next(iter(asked.findings.values()), None)
-    finding = finding or _not_supported(gateway)
-    encoded = snapshot.encode()
-    problem: Finding | None = None
-    if missing:
-        problem = (Reason.PENDING, f"file {min(missing)} of the last good configuration is gone")
-    elif len(encoded) > MAX_SNAPSHOT:
-        problem = (
-            Reason.TOO_LARGE,
-            "the configuration is larger than an object can be: use a second MailGateway",
-        )
-    mount = None if problem else Mount(snapshot, tls_files, ca_files)
-    return Outcome(gateway, snapshot, content_hash(encoded), mount, problem or finding, demo, heard, controls)
+    return Draft(
+        lists,
+        judged,
+        demo,
+        heard,
+        controls,
+        snapshot,
+        files,
+        finding or _not_supported(gateway),
+    )
 
 
 def _not_supported(gateway: MailGateway) -> Finding | None:
@@ -155,34 +175,6 @@ def _name_taken(world: World, gateway: str) -> Finding | None:
         Reason.NAME_TAKEN,
         f"{taken[0]} exists and is not ours: rename the MailGateway, or remove that object",
     )
-
-
-def _invalid_listeners(world: World, old: Mapping[str, SnapshotListener]) -> list[SnapshotListener]:
-    """What a listener was before its manifest became invalid: the last good state keeps running (L9)."""
-    return [old[one.name] for one in world.invalid if one.kind == "Listener" and one.name in old]
-
-
-def _directories_still_asked(
-    opened: Sequence[SnapshotListener], known: directories.Judged, before: Snapshot | None
-) -> list[SnapshotDirectory]:
-    """Those that are not in the MailGateway any more, and that a listener asks which stays as it was (L9)."""
-    asked = {one.query.directory for one in opened if one.query is not None}
-    asked -= {one.name for one in known.directories}
-    return [one for one in (before.directories if before else []) if one.name in asked]
-
-
-def _with_invalid(world: World, before: Snapshot | None, entries: list[Destination]) -> list[Destination]:
-    """The entries, and those of invalid DestinationControls as they were: no domain falls to a weaker policy."""
-    invalid = {one.name for one in world.invalid if one.kind == "DestinationControl"}
-    old = [one for one in (before.destinations if before else []) if one.resource in invalid]
-    taken = {domain for one in entries if one.resource for domain in one.domains}
-    kept: list[Destination] = []
-    for one in old:
-        rest = [domain for domain in one.domains if domain not in taken]
-        if rest:
-            kept.append(one.model_copy(update={"domains": rest}))
-    default_kept = any("*" in one.domains for one in kept)
-    return [one for one in entries if one.resource or not default_kept] + kept
 
 
 def _delivery(
@@ -249,16 +241,6 @@ def _all_files(judged: Sequence[certificates.Judged], demo: certificates.Judged 
     return found
 
 
-def _files_in_place(world: World, gateway: str) -> dict[str, bytes]:
-    """Key files of the snapshot in place: what listeners keep when their certificate is gone."""
-    found: dict[str, bytes] = {}
-    for number in range(names.KEY_SHARDS):
-        secret = world.secrets.get(names.key_shard(gateway, number))
-        if isinstance(secret, Keep) and secret.ours:
-            found |= dict(secret.data)
-    return found
-
-
 def _digests(
     base: Snapshot,
     lists: Mapping[str, Authorities],
@@ -276,7 +258,7 @@ def _digests(
     found |= {
         f"Certificate/{name}": content_hash("\n".join(sorted(one.files())).encode())
         for name, one in judged.items()
-        if one.chains
+        if one.chains and not one.unfit
     }
     rest = base.model_copy(update={"listeners": [], "destinations": [], "trust": {}, "files": []})
     found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())

@@ -15,10 +15,10 @@ from letterlock_operator.decide import (
     certificates,
     destinations,
     exports,
+    fitting,
     happenings,
     in_place,
     listeners,
-    snapshots,
     statuses,
 )
 from letterlock_operator.decide.snapshots import Outcome
@@ -44,6 +44,10 @@ def decide(world: World, now: datetime) -> Plan:
         name: _outcome(whole, gateway, lists, judged, before.get(name), now)
         for name, gateway in sorted(world.gateways.items())
     }
+    for outcome in outcomes.values():
+        judged |= outcome.certificates
+        # A list that one gateway has no room for is not what it says, whatever the others have.
+        lists |= {name: one for name, one in outcome.lists.items() if not one.ready.holds}
     kept = [*judged.values(), *(one.demo for one in outcomes.values() if one.demo is not None)]
     issues = [order for one in kept for order in one.issues]
     issues += [order for one in kept for order in one.exports]
@@ -78,7 +82,7 @@ def _outcome(
         if world.certificates[name].spec.gateway_ref.name == gateway.name
     }
     serving = {name: one for name, one in lists.items() if one.serves(gateway.name)}
-    return snapshots.build(world, gateway, serving, mine, before, now)
+    return fitting.build(world, gateway, serving, mine, before, now)
 
 
 def _internal(world: World, gateway: str) -> IssueInternal | None:
