@@ -1,0 +1,286 @@
+"""What becomes of a certificate in use: rotated by cert-manager, broken, deleted; always seen from the wire (C10, C11).
+
+One operator and one real member for all tests of this file; each has its own listener and certificate.
+"""
+
+import base64
+import json
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+
+from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.issued import Issued
+from tests.harness.kubelet import Kubelet
+from tests.harness.onlookers import Onlooker, chain, fingerprint
+from tests.harness.operators import operator
+from tests.harness.quickstart import GATEWAY, condition, holds, resource
+from tests.harness.waiting import until
+
+# As cert-manager's own CRD is named; what it checks does not matter here.
+CERT_MANAGER = {
+    "apiVersion": "apiextensions.k8s.io/v1",
+    "kind": "CustomResourceDefinition",
+    "metadata": {"name": "certificates.cert-manager.io"},
+    "spec": {
+        "group": "cert-manager.io",
+        "scope": "Namespaced",
+        "names": {
+            "kind": "Certificate",
+            "listKind": "CertificateList",
+            "plural": "certificates",
+            "singular": "certificate",
+            "shortNames": ["cert", "certs"],
+            "categories": ["cert-manager"],
+        },
+        "versions": [
+            {
+                "name": "v1",
+                "served": True,
+                "storage": True,
+                "schema": {
+                    "openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+                },
+            }
+        ],
+    },
+}
+
+
+@dataclass
+class Place:
+    """A namespace with an operator and a member."""
+
+    kubectl: Kubectl
+    kubelet: Kubelet
+    kubeconfig: Path
+    folder: Path
+
+    @property
+    def address(self) -> str:
+        return self.kubelet.address("default-0")
+
+    def listen(self, name: str, port: int, **spec: Any) -> Onlooker:
+        """A listener with certificate `name`."""
+        self.kubectl.apply(
+            resource(
+                "Listener",
+                name,
+                type="Public",
+                port=port,
+                certificateRefs=[{"name": name}],
+                defaultPolicy={"tls": {"mode": "Preferred"}},
+                recipients=[{"match": ["example.com"], "action": "Accept"}],
+                **spec,
+            )
+        )
+        return Onlooker(self.address, port)
+
+    def wait(self, what: str, kind: str, status: str, reason: str = "") -> str:
+        """Wait for the condition; gives its message."""
+
+        def seen() -> dict[str, Any] | None:
+            found = condition(self.kubectl, what, kind)
+            fits = found.get("status") == status and reason in ("", found.get("reason"))
+            return found if fits else None
+
+        try:
+            return until(seen, seconds=90, what=f"{what} {kind}={status} {reason}")["message"]
+        except TimeoutError as late:
+            raise TimeoutError(f"{late}; it is {condition(self.kubectl, what, kind)}") from None
+
+    def status(self, what: str) -> dict[str, Any]:
+        return self.kubectl.json("get", what).get("status") or {}
+
+
+@pytest.fixture(scope="module")
+def place(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
+    folder = tmp_path_factory.mktemp("in-use")
+    with (
+        api_server.fresh_namespace("in-use") as namespace,
+        operator(api_server.kubeconfig, namespace, folder / "operator.log"),
+        Kubelet(api_server.kubeconfig, namespace, folder / "members") as kubelet,
+    ):
+        kubectl = api_server.kubectl.within(namespace)
+        kubectl.apply(GATEWAY)
+        until(
+            lambda: holds(kubectl, "mailgateways.letterlock.dev/default", "Programmed"),
+            seconds=90,
+            what="the gateway",
+        )
+        yield Place(kubectl, kubelet, api_server.kubeconfig, folder)
+
+
+@pytest.fixture
+def cert_manager(api_server: ApiServer) -> Generator[None]:
+    """Its CRD, for as long as the test runs."""
+    api_server.kubectl.apply(CERT_MANAGER)
+    api_server.kubectl(
+        "wait", "--for=condition=Established", "--timeout=60s", "crd/certificates.cert-manager.io"
+    )
+    yield
+    api_server.kubectl("delete", "crd", "certificates.cert-manager.io")
+
+
+ROOT = Issued.make("Partner Root", ca=True, signs=True, days=(-10, 3000))
+MIDDLE = Issued.make("Partner Intermediate", ROOT, ca=True, signs=True, days=(-10, 3000))
+
+
+def pair() -> Issued:
+    return Issued.make("mx.partner.example", MIDDLE, names=["mx.partner.example"], days=(-200, 2000))
+
+
+def layout(name: str, data: Mapping[str, bytes], kind: str = "kubernetes.io/tls") -> dict[str, Any]:
+    """A Secret as cert-manager writes it."""
+    notes = {
+        "alt-names": "mx.partner.example",
+        "certificate-name": name,
+        "common-name": "mx.partner.example",
+        "ip-sans": "",
+        "issuer-group": "cert-manager.io",
+        "issuer-kind": "ClusterIssuer",
+        "issuer-name": "partner",
+        "uri-sans": "",
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "type": kind,
+        "metadata": {
+            "name": name,
+            "annotations": {f"cert-manager.io/{key}": value for key, value in notes.items()},
+            "labels": {"controller.cert-manager.io/fao": "true"},
+        },
+        "data": {key: base64.b64encode(value).decode() for key, value in data.items()},
+    }
+
+
+def files(key: Issued, certificate: Issued) -> dict[str, bytes]:
+    return {
+        "ca.crt": ROOT.pem,
+        "tls.crt": certificate.pem + MIDDLE.pem,
+        "tls.key": key.key_pem,
+    }
+
+
+def test_a_secret_of_cert_manager_is_followed_and_what_is_broken_never_reaches_the_wire(
+    place: Place, cert_manager: None
+) -> None:
+    kubectl, ours = place.kubectl, "certificates.letterlock.dev/partner"
+    first, second, third = pair(), pair(), pair()
+
+    def put(secret: dict[str, Any]) -> None:
+        kubectl("replace", "--filename", "-", stdin=json.dumps(secret))
+
+    kubectl("create", "--filename", "-", stdin=json.dumps(layout("partner-tls", files(first, first))))
+    theirs = {
+        "apiVersion": "cert-manager.io/v1",
+        "kind": "Certificate",
+        "metadata": {"name": "partner"},
+        "spec": {"secretName": "partner-tls", "issuerRef": {"name": "partner"}},
+    }
+    kubectl.apply(theirs, resource("Certificate", "partner", secretRef={"name": "partner-tls"}))
+    look = place.listen("partner", 2601)
+    place.wait("listeners.letterlock.dev/partner", "Programmed", "True")
+    presented = [x509.load_der_x509_certificate(der) for der in chain(place.address, 2601)]
+    assert presented == [first.certificate, MIDDLE.certificate], "with its chain, and without the root"
+    with look:
+        # Rotated: a new key and certificate, in one write.
+        put(layout("partner-tls", files(second, second)))
+        look.until_served(fingerprint(second.der))
+        place.wait("listeners.letterlock.dev/partner", "Programmed", "True")
+        assert place.status(ours)["usedBy"] == ["Listener/partner"]
+        rotated = len(look.seen) + 1
+        # What somebody writes in several steps, or wrongly, is told and not served.
+        for data, reason, says in (
+            (files(third, second), "KeyMismatch", "belongs to the private key"),
+            ({**files(second, second), "tls.crt": b""}, "SecretNotFound", "has no tls.crt"),
+            ({**files(second, second), "tls.key": b""}, "SecretNotFound", "has no tls.key"),
+            ({**files(second, second), "tls.crt": b"not yet"}, "InvalidPEM", "no certificate"),
+        ):
+            put(layout("partner-tls", data))
+            assert says in place.wait(ours, "Ready", "False", reason)
+            place.wait("listeners.letterlock.dev/partner", "ResolvedRefs", "False", "CertificateNotReady")
+            look.looks(3)
+        kubectl("delete", "secret", "partner-tls")
+        assert "no Secret partner-tls" in place.wait(ours, "Ready", "False", "SecretNotFound")
+        look.looks(3)
+        # While an issuance goes on, cert-manager keeps the next key in a Secret without certificate.
+        kubectl(
+            "create",
+            "--filename",
+            "-",
+            stdin=json.dumps(layout("partner-tls", {"tls.key": third.key_pem}, "Opaque")),
+        )
+        place.wait(ours, "Ready", "False", "SecretNotFound")
+        look.looks(3)
+        assert set(look.seen[rotated:]) == {fingerprint(second.der)}
+        kubectl("delete", "secret", "partner-tls")
+        kubectl("create", "--filename", "-", stdin=json.dumps(layout("partner-tls", files(third, third))))
+        look.until_served(fingerprint(third.der))
+        place.wait("listeners.letterlock.dev/partner", "Programmed", "True")
+    assert look.only([fingerprint(one.der) for one in (first, second, third)]), look.failures
+    # It is theirs: nothing of it was written by us, and their resource of that name is as it was.
+    secret = kubectl.json("get", "secret", "partner-tls", "--show-managed-fields")
+    assert {one["manager"] for one in secret["metadata"]["managedFields"]} == {"kubectl-create"}
+    assert "status" not in kubectl.json("get", "certificates.cert-manager.io/partner")
+
+
+def test_a_deleted_certificate_is_served_on_until_it_is_there_again(place: Place) -> None:
+    kubectl, ours, listener = (
+        place.kubectl,
+        "certificates.letterlock.dev/gone",
+        "listeners.letterlock.dev/gone",
+    )
+    gateway = "mailgateways.letterlock.dev/default"
+    made = resource("Certificate", "gone", level="Cluster", dnsNames=["gone.example.com"])
+    delivery = json.dumps({"spec": {"delivery": {"certificateRef": {"name": "gone"}}}})
+
+    def outgoing() -> dict[str, Any]:
+        data = kubectl.json("get", "configmap", "default-snapshot")["data"]["snapshot.json"]
+        return json.loads(data)["delivery"]["certificate"]
+
+    kubectl.apply(made)
+    kubectl("patch", gateway, "--type=merge", f"--patch={delivery}")
+    look = place.listen("gone", 2602)
+    for what in (ours, listener, gateway):
+        place.wait(what, "Programmed", "True")
+    before = place.status(ours)
+    assert before["usedBy"] == ["Listener/gone", "MailGateway/default"]
+    with look:
+        look.until_served(before["fingerprint"])
+        presented = outgoing()
+        kubectl("delete", ours)
+        said = place.wait(listener, "ResolvedRefs", "False", "CertificateNotFound")
+        assert "gone" in said
+        place.wait(gateway, "Accepted", "False", "CertificateNotFound")
+        until(
+            lambda: kubectl.run("get", "secret", "letterlock-cert-gone").returncode != 0,
+            seconds=90,
+            what="its key to be collected",
+        )
+        look.looks(3)
+        # A member that starts anew has it all the same.
+        process = place.kubelet.pod("default-0").process
+        place.kubelet.kill9("default-0")
+        until(lambda: place.kubelet.pod("default-0").process is not process, seconds=60, what="a new process")
+        look.until_served(before["fingerprint"])
+        assert outgoing() == presented
+        restarting = len(look.failures)
+        kubectl.apply(made)
+        place.wait(ours, "Ready", "True")
+        after = until(lambda: place.status(ours).get("fingerprint"), what="a fingerprint")
+        assert after != before["fingerprint"], "another key: the old one went with the resource"
+        look.until_served(after)
+        for what in (ours, listener, gateway):
+            place.wait(what, "Programmed", "True")
+        assert place.status(ours)["usedBy"] == ["Listener/gone", "MailGateway/default"]
+    assert set(look.seen) == {before["fingerprint"], after}
+    assert len(look.failures) == restarting, "but while the member was not there, every handshake worked"
+    # One user less is told at once.
+    kubectl("delete", listener)
+    until(lambda: place.status(ours)["usedBy"] == ["MailGateway/default"], what="usedBy")
