@@ -1,24 +1,21 @@
 """What becomes of a certificate in use: rotated by cert-manager, broken, deleted; always seen from the wire (C10, C11).
 
-One operator and one real member for all tests of this file; each has its own listener and certificate.
+On the operator and the member that the tests of this folder share; each test has its own listener and certificate.
 """
 
 import base64
 import json
 from collections.abc import Generator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pytest
 from cryptography import x509
 
-from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.apiserver import ApiServer
 from tests.harness.issued import Issued
-from tests.harness.kubelet import Kubelet
-from tests.harness.onlookers import Onlooker, chain, fingerprint
-from tests.harness.operators import operator
-from tests.harness.quickstart import GATEWAY, condition, holds, resource
+from tests.harness.onlookers import chain, fingerprint
+from tests.harness.places import Place
+from tests.harness.quickstart import resource
 from tests.harness.waiting import until
 
 # As cert-manager's own CRD is named; what it checks does not matter here.
@@ -49,70 +46,6 @@ CERT_MANAGER = {
         ],
     },
 }
-
-
-@dataclass
-class Place:
-    """A namespace with an operator and a member."""
-
-    kubectl: Kubectl
-    kubelet: Kubelet
-    kubeconfig: Path
-    folder: Path
-
-    @property
-    def address(self) -> str:
-        return self.kubelet.address("default-0")
-
-    def listen(self, name: str, port: int, **spec: Any) -> Onlooker:
-        """A listener with certificate `name`."""
-        self.kubectl.apply(
-            resource(
-                "Listener",
-                name,
-                type="Public",
-                port=port,
-                certificateRefs=[{"name": name}],
-                defaultPolicy={"tls": {"mode": "Preferred"}},
-                recipients=[{"match": ["example.com"], "action": "Accept"}],
-                **spec,
-            )
-        )
-        return Onlooker(self.address, port)
-
-    def wait(self, what: str, kind: str, status: str, reason: str = "") -> str:
-        """Wait for the condition; gives its message."""
-
-        def seen() -> dict[str, Any] | None:
-            found = condition(self.kubectl, what, kind)
-            fits = found.get("status") == status and reason in ("", found.get("reason"))
-            return found if fits else None
-
-        try:
-            return until(seen, seconds=90, what=f"{what} {kind}={status} {reason}")["message"]
-        except TimeoutError as late:
-            raise TimeoutError(f"{late}; it is {condition(self.kubectl, what, kind)}") from None
-
-    def status(self, what: str) -> dict[str, Any]:
-        return self.kubectl.json("get", what).get("status") or {}
-
-
-@pytest.fixture(scope="module")
-def place(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:
-    folder = tmp_path_factory.mktemp("in-use")
-    with (
-        api_server.fresh_namespace("in-use") as namespace,
-        operator(api_server.kubeconfig, namespace, folder / "operator.log"),
-        Kubelet(api_server.kubeconfig, namespace, folder / "members") as kubelet,
-    ):
-        kubectl = api_server.kubectl.within(namespace)
-        kubectl.apply(GATEWAY)
-        until(
-            lambda: holds(kubectl, "mailgateways.letterlock.dev/default", "Programmed"),
-            seconds=90,
-            what="the gateway",
-        )
-        yield Place(kubectl, kubelet, api_server.kubeconfig, folder)
 
 
 @pytest.fixture
