@@ -1,7 +1,7 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench durability fuzz crds locks
+.PHONY: help run test check bench many durability fuzz crds locks
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -31,6 +31,9 @@ check: $(READY) ## Format, lint, types, architecture, generated files and pure t
 bench: $(READY) ## Measure: messages per second next to Postfix, time to a changed certificate, memory, time to start
 	@sh tests/harness/install.sh
 	$(BIN)/python -m tests.bench
+
+many: $(READY) ## Measure 1,000 certificates at once: time, requests, memory, the operator's event loop
+	$(BIN)/python -m tests.bench.many
 
 durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clock jumps: counts message ids on both ends
 	@sh tests/harness/install.sh

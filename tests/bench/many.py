@@ -5,6 +5,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import psutil
+
 from tests.bench.report import Report
 from tests.bench.rest import mebibytes
 from tests.harness.apiserver import running
@@ -46,6 +48,7 @@ def measure(report: Report, count: int, members: bool) -> None:
             report.single(
                 "statuses written until Programmed, per certificate", made.statuses / count, "requests"
             )
+        report.single("processor time of the operator, its makers aside", processor(crowd.process.pid), "s")
         report.single("operator after, makers included", mebibytes(crowd.process.pid), "MiB")
         high = next(
             line.split()[1]
@@ -62,6 +65,12 @@ def measure(report: Report, count: int, members: bool) -> None:
             assert crowd.kubelet.pod("default-0").process is process
         assert crowd.generation() == generation, "members are never restarted for a certificate"
         report.note("the StatefulSet has the generation that it had before")
+
+
+def processor(pid: int) -> float:
+    """Seconds of processor time that a process has used."""
+    times = psutil.Process(pid).cpu_times()
+    return times.user + times.system
 
 
 if __name__ == "__main__":

@@ -156,6 +156,8 @@ def test_an_unlisted_ca_keeps_the_message_until_a_file_lists_it(served: Served, 
         served.put("watchers.yaml", resource("DestinationControl", "watchers", **control))
         gateway = yaml.safe_load((served.folder / "gateway.yaml").read_text())
         gateway["spec"]["delivery"]["tlsAlert"] = "Enabled"
+        # What waits is tried again after an hour, unless something makes it due.
+        gateway["spec"]["delivery"]["retry"] = {"initial": "1h", "max": "1h"}
         gateway["spec"]["alerts"] = {"recipients": [{"address": "ops@watch.example"}]}
         served.put("gateway.yaml", gateway)
         served.wait("DestinationControl", "watchers", "Programmed", "True")
@@ -164,7 +166,15 @@ def test_an_unlisted_ca_keeps_the_message_until_a_file_lists_it(served: Served, 
         assert receiver.messages() == []
         [alert] = waiting.until(watchers.messages, seconds=60, what="the alert in the mailbox")
         assert b"TLS required for example.com failed: NotTrusted" in alert
-        served.put("partner.yaml", resource("CAList", "partner", certificates=other.pem.decode()))
+        # Listed and switched off it vouches for nobody; the system list can be switched off beside it.
+        partner = {"certificates": other.pem.decode()}
+        served.put("partner.yaml", resource("CAList", "partner", enabled=False, **partner))
+        served.put("system.yaml", resource("CAList", "system", type="System", enabled=False))
+        served.wait("CAList", "partner", "Ready", "True", "Disabled")
+        served.wait("CAList", "system", "Ready", "True", "Disabled")
+        served.wait("CAList", "partner", "Programmed", "True")
+        assert receiver.messages() == []
+        served.put("partner.yaml", resource("CAList", "partner", **partner))
         arrived(receiver, message)
         served.wait("DestinationControl", "example-com", "Delivering", "True", "Delivered")
 
