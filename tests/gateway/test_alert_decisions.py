@@ -221,6 +221,26 @@ def test_an_alert_is_a_message_that_says_who_what_and_that_a_program_wrote_it() 
     assert "content-type: text/plain" in out
 
 
+@pytest.mark.parametrize(
+    ("domain", "text"),
+    [
+        pytest.param("a.example", "reply \udc80\udcff", id="no text at all"),
+        pytest.param("a\udc80.example", "no", id="a domain that is none"),
+        pytest.param("ü" * 10 + ".example", "\x00\x1b[31m\u2028.\r\n.\r\n", id="controls"),
+        pytest.param("a" * 70 + "." + "b" * 200, "é" * 3000, id="long"),
+    ],
+)
+def test_whatever_a_peer_says_makes_a_message(domain: str, text: str) -> None:
+    [made] = alert_mail.compose(
+        alert_mail.tls_failed([failure(domain, text=text)]), ORIGIN, ["ops@a.example"], 1e9
+    )
+    lines = made.body.split(b"\r\n")
+    assert made.body.isascii()
+    assert max(map(len, lines)) < 998
+    assert b"." not in lines
+    assert not any(b"\n" in line or b"\r" in line for line in lines)
+
+
 def test_addresses_that_need_smtputf8_get_a_message_of_their_own() -> None:
     wanted = alert_mail.Origin("default", "mail", "default-0", "mx.example.com", "jörg@example.com")
     made = alert_mail.compose(

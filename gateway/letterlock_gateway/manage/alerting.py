@@ -32,6 +32,8 @@ from letterlock_gateway.spool import NewMessage
 _LOOK: Final = 3600.0
 # Seconds until a message that no worker could store is tried again.
 _STORE_AGAIN: Final = 2.0
+# Seconds after a fault of ours.
+_AFTER_FAULT: Final = 60.0
 # Failures of a domain that were only counted are forgotten after so many periods without another one.
 _FORGOTTEN: Final = 2
 
@@ -111,7 +113,12 @@ class Alerting:
         """Send what is due, as long as the member lives."""
         while True:
             self._news.clear()
-            wait = await self._round() if self._running is not None else None
+            try:
+                wait = await self._round() if self._running is not None else None
+            except Exception as problem:  # noqa: BLE001 - a fault of ours in here must not stop mail
+                self._log.error(f"Alerts cannot be sent, what failed so far is only in the log: {problem!r}")
+                self._waiting = {}  # else it would stand in the way of all that comes
+                wait = _AFTER_FAULT
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(wait):
                     await self._news.wait()
@@ -136,7 +143,8 @@ class Alerting:
             self._waiting = _less(self._waiting, group)
             await self._remember(replace(self._records, told=told))
         for domain in due.bundled:
-            if now - self._waiting[domain].at > _FORGOTTEN * alerts.PERIOD:
+            counted = self._waiting.get(domain)
+            if counted is not None and now - counted.at > _FORGOTTEN * alerts.PERIOD:
                 del self._waiting[domain]
         return due.again
 

@@ -3,8 +3,9 @@
 import re
 from typing import Final
 
-# Line ends of every kind that a mail program, or Python's email package, might take for one, among them.
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029]+")
+# Line ends of every kind that a mail program, or Python's email package, might take for one, among them; and halves
+# of characters, which cannot be written at all.
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f\x85\u2028\u2029\ud800-\udfff]+")
 
 
 def one_line(text: str, limit: int | None = None) -> str:
