@@ -12,10 +12,11 @@ from typing import Annotated, Literal
 
 import typer
 
-from letterlock_cli import queue_commands, resource_commands
+from letterlock_cli import definition_commands, queue_commands, resource_commands
 from letterlock_cli.check_command import check
 from letterlock_cli.failures import CommandError
 from letterlock_cli.options import Context, Kubeconfig
+from letterlock_cli.send_command import send_test
 from letterlock_cli.track_command import track
 
 LogFormat = Annotated[Literal["json", "text"], typer.Option(help="Form of the log on stdout.")]
@@ -40,8 +41,10 @@ app = typer.Typer(
 )
 resource_commands.register(app)
 app.add_typer(queue_commands.commands, name="queue")
+app.add_typer(definition_commands.commands, name="crds")
 app.command()(track)
 app.command()(check)
+app.command("send-test")(send_test)
 
 
 def _version(wanted: bool) -> None:
@@ -109,6 +112,19 @@ def operator(
     image: Annotated[
         str, typer.Option(help="Image of members that name none. Default: $LETTERLOCK_IMAGE.")
     ] = "",
+    image_pull_secret: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME", help="Secret in each gateway's namespace to pull the image with (repeatable)."
+        ),
+    ] = None,
+    installation: Annotated[
+        str,
+        typer.Option(
+            metavar="NAMESPACE/RELEASE",
+            help="Who this operator is: of those that would serve a namespace, one does. Default: this host.",
+        ),
+    ] = "",
     lease: Annotated[
         str,
         typer.Option(
@@ -133,6 +149,8 @@ def operator(
         kubeconfig=kubeconfig,
         context=context,
         image=image,
+        image_pull_secrets=tuple(image_pull_secret or ()),
+        installation=installation,
         lease=lease,
         health_port=health_port,
         log_format=log_format,

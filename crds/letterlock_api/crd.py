@@ -1,21 +1,26 @@
 """The CRDs, made from the models: `python -m letterlock_api.crd` writes them, `--check` finds drift.
 
-The files are committed, so that they can be applied and reviewed as they are.
+The files are committed, so that they can be applied and reviewed as they are: here, and once more in the chart,
+together with the schema of the chart's values. `letterlock crds apply` takes them from here without any file.
 """
 
 import argparse
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from letterlock_api import rules, schema
+from letterlock_api import chart, rules, schema
 from letterlock_api.base import CATEGORY, GROUP, VERSION
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_api.schema import Schema
 
 FOLDER: Final = Path(__file__).parents[1]
+CHART_FOLDER: Final = chart.FOLDER / "crds"
+# Which release a definition is of: an older release leaves a newer one's alone.
+VERSION_ANNOTATION: Final = f"{GROUP}/version"
 _HEADER: Final = "# Generated from the models by `python -m letterlock_api.crd`: change those, not this.\n"
 
 
@@ -86,7 +91,10 @@ def custom_resource_definition(kind: str) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{model.PLURAL}.{GROUP}"},
+        "metadata": {
+            "name": f"{model.PLURAL}.{GROUP}",
+            "annotations": {VERSION_ANNOTATION: version("letterlock")},
+        },
         "spec": {
             "group": GROUP,
             "scope": "Namespaced",
@@ -152,14 +160,25 @@ def render(kind: str) -> str:
     return _HEADER + body
 
 
-def drifted() -> list[str]:
-    """Names of the files that are not what the models say."""
-    stale: list[str] = []
+def generated() -> dict[Path, str]:
+    """What each generated file holds."""
+    files: dict[Path, str] = {}
+    specs: dict[str, Schema] = {}
     for kind, model in KINDS.items():
-        path = FOLDER / f"{model.PLURAL}.yaml"
-        if not path.exists() or path.read_text() != render(kind):
-            stale.append(path.name)
-    return stale
+        text = render(kind)
+        files |= {folder / f"{model.PLURAL}.yaml": text for folder in (FOLDER, CHART_FOLDER)}
+        specs[kind] = resource_schema(model)["properties"]["spec"]
+    return {**files, chart.SCHEMA: chart.values_schema(specs)}
+
+
+def drifted() -> list[str]:
+    """The files that are not what the models say, as they are named from the repository's root."""
+    root = FOLDER.parent
+    return [
+        str(path.relative_to(root))
+        for path, text in generated().items()
+        if not path.exists() or path.read_text() != text
+    ]
 
 
 def main(arguments: list[str]) -> int:
@@ -171,8 +190,8 @@ def main(arguments: list[str]) -> int:
         if stale:
             sys.stderr.write(f"{', '.join(stale)} differ from the models: run python -m letterlock_api.crd\n")
         return 1 if stale else 0
-    for kind, model in KINDS.items():
-        (FOLDER / f"{model.PLURAL}.yaml").write_text(render(kind))
+    for path, text in generated().items():
+        path.write_text(text)
     return 0
 
 

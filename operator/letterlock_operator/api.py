@@ -40,6 +40,8 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "NetworkPolicy": ("networking.k8s.io/v1", "networkpolicies"),
     "PodDisruptionBudget": ("policy/v1", "poddisruptionbudgets"),
     "CertificateSigningRequest": ("certificates.k8s.io/v1", "certificatesigningrequests"),
+    # Written by `letterlock crds apply` alone, with rights of its own.
+    "CustomResourceDefinition": ("apiextensions.k8s.io/v1", "customresourcedefinitions"),
 }
 
 
@@ -135,7 +137,12 @@ class API:
                 return items, int(page["metadata"]["resourceVersion"])
             query = {**query, "continue": follows}
 
-    async def get(self, kind: str, namespace: str, name: str) -> Object:
+    async def served(self, version: str) -> frozenset[str]:
+        """Plural names of what the API server serves of a group's version. Everybody may ask. Raises NotFound."""
+        found = await self._request("GET", f"/apis/{version}")
+        return frozenset(str(one["name"]) for one in found.get("resources") or ())
+
+    async def get(self, kind: str, namespace: str | None, name: str) -> Object:
         """The object. Raises NotFound."""
         return await self._request("GET", _path(kind, namespace, name))
 
@@ -150,7 +157,7 @@ class API:
         path = _path(kind, namespace, body["metadata"]["name"])
         return await self._request("PUT", path, query={"fieldManager": self._manager}, body=body)
 
-    async def apply(self, kind: str, namespace: str, body: Object, *, subresource: str = "") -> Object:
+    async def apply(self, kind: str, namespace: str | None, body: Object, *, subresource: str = "") -> Object:
         """Server-side apply as `letterlock`: our fields become exactly `body`, whoever else had set them."""
         path = _path(kind, namespace, body["metadata"]["name"], subresource)
         query = {"fieldManager": self._manager, "force": "true"}

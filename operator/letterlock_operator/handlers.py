@@ -49,6 +49,10 @@ class Watching:
         """Ask the watches to end."""
         self._stop.set()
 
+    def stopping(self) -> bool:
+        """Whether they were asked to end."""
+        return self._stop.is_set()
+
     def alive(self) -> bool:
         """Whether the watches run."""
         return self._thread.is_alive()
@@ -64,7 +68,7 @@ class Watching:
     async def _operate(self) -> None:
         await kopf.operator(
             registry=self._registry(),
-            settings=settings(),
+            settings=settings(everywhere=not self._namespaces),
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
@@ -93,11 +97,16 @@ class Watching:
         return handle
 
 
-def settings() -> kopf.OperatorSettings:
-    """Settings for kopf: no Events of its own, no peering, and only those objects that can matter to us."""
+def settings(*, everywhere: bool) -> kopf.OperatorSettings:
+    """Settings for kopf: no Events of its own, no peering, and only those objects that can matter to us.
+
+    `everywhere`: all namespaces are watched, also those that are still to come.
+    """
     chosen = kopf.OperatorSettings()
     chosen.posting.enabled = False
     chosen.peering.standalone = True
+    # Namespaces that are named need no right to list all of them; kopf would ask for it during a minute.
+    chosen.scanning.disabled = not everywhere
     # Foreign Secrets and pods cost memory here and traffic there.
     chosen.watching.field_selectors["v1", "secrets"] = SECRETS_LEFT_OUT
     chosen.watching.label_selectors["v1", "pods"] = names.POD_SELECTOR

@@ -15,13 +15,16 @@ from typing import Final, Literal, override
 
 from aiohttp import web
 
+from letterlock_api.base import API_VERSION
+from letterlock_api.kinds import KINDS
 from letterlock_operator import access, api, handlers
 from letterlock_operator.decide import decide
-from letterlock_operator.decide.objects import objects
+from letterlock_operator.decide.objects import Pods, objects
 from letterlock_operator.lease import Lease
 from letterlock_operator.reconcile import Reconciler
 
 HEALTH_PORT: Final = 8080
+_LOOK_AGAIN: Final = 1.0  # seconds between looks for the resource definitions
 _log = logging.getLogger(__name__)
 
 
@@ -37,8 +40,13 @@ class Options:
     """Context of the kubeconfig."""
     lease: str = ""
     """`namespace/name` of the Lease that decides which of several operators acts; empty: this one does."""
+    installation: str = ""
+    """Who this operator is among others: `namespace/release` of a chart, the same for all its replicas and
+    after every restart. Empty: this host."""
     image: str = ""
     """Image of the members that name none; empty: what the environment variable LETTERLOCK_IMAGE says."""
+    image_pull_secrets: tuple[str, ...] = ()
+    """Names of Secrets, in each gateway's namespace, that the image is pulled with."""
     health_address: str = ""
     """Address of the health port; empty: all."""
     health_port: int | None = None
@@ -81,12 +89,18 @@ async def _serve(options: Options, where: access.Access) -> int:
     async with api.API(where) as client:
         leading = _lease(options, client)
         may_act = leading.held if leading is not None else None
-        reconciler = Reconciler(client, decide, lambda world, plan: objects(world, plan, image), may_act)
+        installation = options.installation or socket.gethostname()
+        home, slash, _ = installation.partition("/")
+        pods = Pods(image, options.image_pull_secrets, home if slash else "")
+        reconciler = Reconciler(
+            client, decide, lambda world, plan: objects(world, plan, pods), installation, may_act
+        )
         watching = handlers.Watching(where, options.namespaces, reconciler.received)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, watching.stop)
         health = await _health(options, watching.alive)
         leader = asyncio.create_task(leading.keep(), name="lease") if leading is not None else None
+        await _definitions(client, watching)
         watching.start()
         _log.info("serving %s at %s", ", ".join(options.namespaces) or "all namespaces", where.server)
         try:
@@ -102,6 +116,28 @@ async def _serve(options: Options, where: access.Access) -> int:
             if health is not None:
                 await health.cleanup()
     return 0
+
+
+async def _definitions(client: api.API, watching: handlers.Watching) -> None:
+    """Wait until the API server serves our kinds: what comes after the watches began may never be seen."""
+    said = ""
+    while not watching.stopping() and (problem := await _missing(client)):
+        if problem != said:
+            _log.warning("waiting for the API server: %s", problem)
+            said = problem
+        await asyncio.sleep(_LOOK_AGAIN)
+
+
+async def _missing(client: api.API) -> str:
+    """What is missing before the watches can begin; empty: nothing."""
+    try:
+        served = await client.served(API_VERSION)
+    except api.NotFound:
+        served = frozenset[str]()
+    except api.APIError as error:
+        return str(error)
+    missing = sorted({model.PLURAL for model in KINDS.values()} - served)
+    return f"no {', '.join(missing)} of {API_VERSION}: run letterlock crds apply" if missing else ""
 
 
 def _lease(options: Options, client: api.API) -> Lease | None:

@@ -19,6 +19,7 @@ from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import Object
 from letterlock_operator.following import Following, Target, Wanted
 from letterlock_operator.plan import Plan
+from letterlock_operator.scopes import Scopes
 from letterlock_operator.store import WATCHED, NamespaceStore, Store
 from letterlock_operator.world import Keep, SigningRequest, Unreadable, World
 
@@ -32,6 +33,10 @@ _BACKOFF: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 _RELIST: Final = 600.0
 # The same for the watches' own first lists, which may be older or newer than ours.
 _FIRST_RELIST: Final = 15.0
+# Whether a namespace that another installation serves has new gateways to tell so.
+_LOOK_AT_OTHERS: Final = 15.0
+# Its Lease could not be written: that takes as long as the API server is away.
+_TRY_AGAIN: Final = 2.0
 # Keys are made for so long before all else is looked after; longer where looking at all else takes long itself.
 _MAKING: Final = 1.0
 _SELECTORS: Final = {"Pod": {"labelSelector": names.POD_SELECTOR}}
@@ -45,10 +50,16 @@ class Reconciler:
     """All namespaces. `mark` may be called at any time, from the loop's own thread."""
 
     def __init__(
-        self, client: api.API, decide: Decide, derive: Derive, may_act: asyncio.Event | None = None
+        self,
+        client: api.API,
+        decide: Decide,
+        derive: Derive,
+        installation: str,
+        may_act: asyncio.Event | None = None,
     ) -> None:
-        """`may_act`: passes begin only while it is set; None: always."""
+        """`installation`: who we are among operators. `may_act`: passes begin only while it is set; None: always."""
         self._api = client
+        self._scopes = Scopes(client, installation, self.mark)
         self._may_act = may_act
         self._decide = decide
         self._derive = derive
@@ -82,6 +93,7 @@ class Reconciler:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scopes.close()
         self._makers.close()
 
     async def _serve(self, namespace: str) -> None:
@@ -117,12 +129,16 @@ class Reconciler:
         """One pass. Gives the seconds until the next one is due even if nothing happens."""
         if self._may_act is not None:
             await self._may_act.wait()
-        await self._list(namespace)
         known = self._store.namespace(namespace)
+        if not await self._scopes.ours(namespace):
+            taken = await self._scopes.tell(namespace, list(known.objects["MailGateway"].values()))
+            return _LOOK_AT_OTHERS if taken else _TRY_AGAIN
+        await self._list(namespace)
         if not any(known.objects[kind] for kind in KINDS):
             await self._following.members(namespace, {})
             self._store.forget(namespace)
             self._observer.forget(namespace)
+            self._scopes.forget(namespace)
             self._memories.pop(namespace, None)
             self._relist_at.pop(namespace, None)
             return None

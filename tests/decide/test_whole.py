@@ -10,7 +10,7 @@ import pytest
 from letterlock_api.destinationcontrol import FailingDomain, LastTLS
 from letterlock_api.state import DestinationState, ListenerState
 from letterlock_operator.decide import decide
-from letterlock_operator.decide.objects import objects
+from letterlock_operator.decide.objects import Pods, objects
 from letterlock_operator.world import Keep, Member, Unreadable
 from tests.decide.builders import (
     NOW,
@@ -222,7 +222,7 @@ def test_the_pod_template_does_not_change_with_configuration():
     bare = decide(world(gateway()), NOW)
 
     def stateful_set(made: Any, of: Any) -> Any:
-        (found,) = [one for one in objects(of, made, "image:1") if one["kind"] == "StatefulSet"]
+        (found,) = [one for one in objects(of, made, Pods("image:1")) if one["kind"] == "StatefulSet"]
         return found
 
     assert stateful_set(plan, before) == stateful_set(bare, world(gateway()))
@@ -230,7 +230,7 @@ def test_the_pod_template_does_not_change_with_configuration():
 
 def test_a_service_maps_a_low_port_to_one_that_a_pod_may_bind():
     given = world(gateway(), listener(port=25))
-    made = objects(given, decide(given, NOW), "image:1")
+    made = objects(given, decide(given, NOW), Pods("image:1"))
     (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
     assert service["spec"]["ports"][0]["port"] == 25
     assert service["spec"]["ports"][0]["targetPort"] == 10025
@@ -254,7 +254,7 @@ def test_an_object_of_somebody_else_is_named_and_left_alone(foreign: str, kind: 
 
 def test_a_listeners_service_goes_with_the_listener():
     given = world(gateway(), listener())
-    made = objects(given, decide(given, NOW), "image:1")
+    made = objects(given, decide(given, NOW), Pods("image:1"))
     (service,) = [one for one in made if one["metadata"]["name"] == "letterlock-public"]
     assert service["metadata"]["ownerReferences"][0]["kind"] == "Listener"
 

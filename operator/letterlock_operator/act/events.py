@@ -1,7 +1,7 @@
 """Kubernetes Events on our resources: one per resource, reason and message, however often a plan says it.
 
-Called by `act.carry`. The name of an Event is the hash of what it says, so that a restart of the operator
-says nothing twice: what stands already is a conflict, and stays as it is.
+Called by `act.carry`, and in parts by `scopes`. The name of an Event is the hash of what it says, so that a restart
+of the operator says nothing twice: what stands already is a conflict, and stays as it is.
 """
 
 import logging
@@ -13,6 +13,7 @@ from letterlock_api.base import API_VERSION, format_time
 from letterlock_api.snapshot import content_hash
 from letterlock_operator import api
 from letterlock_operator.act.cluster import Cluster
+from letterlock_operator.api import Object
 from letterlock_operator.plan import Event
 
 # Per plan. More than that is a flood: conditions say it all, and the log has the number.
@@ -31,7 +32,7 @@ async def post(cluster: Cluster, events: Sequence[Event], now: datetime) -> None
         if item is None:
             continue
         uid = item["metadata"]["uid"]
-        name = _name(event, uid)
+        name = name_of(event, uid)
         said[name] = event.message
         if name in told:
             continue
@@ -46,17 +47,24 @@ async def post(cluster: Cluster, events: Sequence[Event], now: datetime) -> None
 
 async def _post(cluster: Cluster, event: Event, name: str, uid: str, now: datetime, *, repeat: bool) -> None:
     moment = format_time(now)
-    body = {
+    involved = {"kind": event.kind, "namespace": cluster.namespace, "name": event.name, "uid": uid}
+    try:
+        await cluster.api.create("Event", cluster.namespace, body(event, involved, name, moment))
+    except api.Conflict:
+        if not repeat:
+            return  # said before we were restarted
+        standing = await cluster.api.get("Event", cluster.namespace, name)
+        again = {"count": int(standing.get("count") or 1) + 1, "lastTimestamp": moment}
+        await cluster.api.merge("Event", cluster.namespace, name, again)
+
+
+def body(event: Event, involved: Object, name: str, moment: str) -> Object:
+    """The Event as the API server takes it. `involved`: kind, namespace, name and uid of what it is about."""
+    return {
         "apiVersion": "v1",
         "kind": "Event",
         "metadata": {"name": name},
-        "involvedObject": {
-            "apiVersion": API_VERSION,
-            "kind": event.kind,
-            "namespace": cluster.namespace,
-            "name": event.name,
-            "uid": uid,
-        },
+        "involvedObject": {"apiVersion": API_VERSION, **involved},
         "type": event.type,
         "reason": event.reason,
         "message": event.message[:1024],  # the API server's limit
@@ -66,16 +74,9 @@ async def _post(cluster: Cluster, event: Event, name: str, uid: str, now: dateti
         "lastTimestamp": moment,
         "count": 1,
     }
-    try:
-        await cluster.api.create("Event", cluster.namespace, body)
-    except api.Conflict:
-        if not repeat:
-            return  # said before we were restarted
-        standing = await cluster.api.get("Event", cluster.namespace, name)
-        again = {"count": int(standing.get("count") or 1) + 1, "lastTimestamp": moment}
-        await cluster.api.merge("Event", cluster.namespace, name, again)
 
 
-def _name(event: Event, uid: str) -> str:
+def name_of(event: Event, uid: str) -> str:
+    """The Event's name: a function of what it says, so that nothing is said twice."""
     said = content_hash(f"{uid}\0{event.type}\0{event.reason}\0{event.message}".encode())
     return f"{event.name[:200]}.{said[:16]}"

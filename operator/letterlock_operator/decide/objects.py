@@ -5,21 +5,21 @@ every source from the start, all of them optional, and Services use numeric targ
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from letterlock_api.listener import Listener
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.state import HEALTH_PORT, STATE_PORT
 from letterlock_operator import names
+from letterlock_operator.decide import networks
 from letterlock_operator.plan import Plan
 from letterlock_operator.world import World
 
 type Manifest = dict[str, Any]
 
-LOW_PORT_OFFSET: Final = 10000
 # Where neither the gateway nor the operator's environment names one; the chart always does.
 DEFAULT_IMAGE: Final = "letterlock:latest"
-_PRIVILEGED: Final = 1024
 _USER: Final = 65532  # "nonroot" of distroless images
 # Members accept for 10 s after SIGTERM and then finish their sessions.
 _GRACE_SECONDS: Final = 60
@@ -27,30 +27,43 @@ _MOUNT: Final = "/etc/letterlock"
 _SPOOL: Final = "/var/spool/letterlock"
 
 
-def objects(world: World, plan: Plan, image: str) -> list[Manifest]:
-    """All derived objects of the namespace's gateways. `image`: for gateways that name none."""
+@dataclass(frozen=True)
+class Pods:
+    """What the operator's own options say about members' pods."""
+
+    image: str
+    """For gateways that name none."""
+    pull_secrets: tuple[str, ...] = ()
+    """Secrets of each gateway's namespace that images are pulled with."""
+    operator_namespace: str = ""
+    """Where the operator's pods run; empty: it runs outside the cluster."""
+
+
+def objects(world: World, plan: Plan, pods: Pods) -> list[Manifest]:
+    """All derived objects of the namespace's gateways."""
     found: list[Manifest] = []
     for name, gateway in sorted(world.gateways.items()):
         mine = [one for _, one in sorted(world.listeners.items()) if one.spec.gateway_ref.name == name]
-        opened = plan.mounts[name].snapshot.listeners if name in plan.mounts else []
-        running = {one.name for one in opened}
-        found += _of_gateway(gateway, gateway.spec.image or image)
+        mount = plan.mounts.get(name)
+        running = {one.name for one in mount.snapshot.listeners} if mount is not None else set[str]()
+        found += _of_gateway(gateway, pods)
+        if mount is not None:
+            # Without a complete decision the members run what they ran, through the policy that stands.
+            found.append(
+                _network_policy(
+                    gateway, networks.of_members(gateway, mount.snapshot, pods.operator_namespace)
+                )
+            )
         found += [_listener_service(gateway, one) for one in mine if one.name in running]
     return found
 
 
-def target_port(port: int) -> int:
-    """The port that a pod binds for a listener's port: a pod may not bind those below 1024."""
-    return port + LOW_PORT_OFFSET if port < _PRIVILEGED else port
-
-
-def _of_gateway(gateway: MailGateway, image: str) -> list[Manifest]:
+def _of_gateway(gateway: MailGateway, pods: Pods) -> list[Manifest]:
     return [
         _service_account(gateway),
         _members_service(gateway),
-        _network_policy(gateway),
         _disruption_budget(gateway),
-        _stateful_set(gateway, image or DEFAULT_IMAGE),
+        _stateful_set(gateway, pods),
     ]
 
 
@@ -112,7 +125,7 @@ def _listener_service(gateway: MailGateway, listener: Listener) -> Manifest:
             {
                 "name": "smtp",
                 "port": listener.spec.port,
-                "targetPort": target_port(listener.spec.port),
+                "targetPort": networks.target_port(listener.spec.port),
                 "protocol": "TCP",
             }
         ],
@@ -126,19 +139,8 @@ def _listener_service(gateway: MailGateway, listener: Listener) -> Manifest:
     return made
 
 
-def _network_policy(gateway: MailGateway) -> Manifest:
-    """Mail, state and health may come in from anywhere; what goes out is mail, to anywhere."""
-    return _manifest(
-        "networking.k8s.io/v1",
-        "NetworkPolicy",
-        f"{gateway.name}-members",
-        gateway,
-        spec={
-            "podSelector": {"matchLabels": dict(names.labels(gateway.name))},
-            "policyTypes": ["Ingress"],
-            "ingress": [dict[str, Any]()],
-        },
-    )
+def _network_policy(gateway: MailGateway, spec: Manifest) -> Manifest:
+    return _manifest("networking.k8s.io/v1", "NetworkPolicy", f"{gateway.name}-members", gateway, spec=spec)
 
 
 def _disruption_budget(gateway: MailGateway) -> Manifest:
@@ -151,7 +153,7 @@ def _disruption_budget(gateway: MailGateway) -> Manifest:
     )
 
 
-def _stateful_set(gateway: MailGateway, image: str) -> Manifest:
+def _stateful_set(gateway: MailGateway, pods: Pods) -> Manifest:
     labels = dict(names.labels(gateway.name))
     template: Mapping[str, Any] = gateway.spec.pod_template
     metadata: Mapping[str, Any] = template.get("metadata") or {}
@@ -177,7 +179,7 @@ def _stateful_set(gateway: MailGateway, image: str) -> Manifest:
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": pod_metadata,
-                "spec": {**_scheduling(scheduling), **_pod(gateway, image)},
+                "spec": {**_scheduling(scheduling), **_pod(gateway, pods)},
             },
             "volumeClaimTemplates": [{"metadata": {"name": "spool"}, "spec": claim}],
         },
@@ -190,8 +192,10 @@ def _scheduling(given: Mapping[str, Any]) -> Manifest:
     return {key: given[key] for key in allowed if key in given}
 
 
-def _pod(gateway: MailGateway, image: str) -> Manifest:
+def _pod(gateway: MailGateway, pods: Pods) -> Manifest:
+    image = gateway.spec.image or pods.image or DEFAULT_IMAGE
     return {
+        **({"imagePullSecrets": [{"name": one} for one in pods.pull_secrets]} if pods.pull_secrets else {}),
         "serviceAccountName": f"{gateway.name}-member",
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
@@ -223,7 +227,7 @@ def _container(gateway: MailGateway, image: str) -> Manifest:
             "--member",
             "$(POD_NAME)",
             "--low-port-offset",
-            str(LOW_PORT_OFFSET),
+            str(networks.LOW_PORT_OFFSET),
         ],
         "env": [
             {
