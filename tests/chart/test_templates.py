@@ -272,6 +272,7 @@ def test_rules_monitor_and_dashboard_speak_of_one_set_of_metrics(helm: Helm) -> 
     assert {one["alert"] for one in alerts} == {
         "LetterlockCertificateEndsSoon",
         "LetterlockTLSFailures",
+        "LetterlockRequiredTLSFails",
         "LetterlockMailWaits",
         "LetterlockMemberSilent",
     }
