@@ -218,6 +218,23 @@ LIMITS: Final = {
 }
 
 
+@pytest.mark.parametrize("kind", ["Public", "Private"])
+async def test_tls_is_not_offered_unless_asked_for(tmp_path: Path, kind: str) -> None:
+    inside: dict[str, Any] = {
+        "mailFlowPolicies": [{"name": "in"}],
+        "senderGroups": [{"name": "in", "senders": ["127.0.0.0/8"], "policy": "in"}],
+    }
+    async with receiving(tmp_path) as world:
+        for spec, offered in (
+            (inside, False),
+            ({**inside, "defaultPolicy": {"tls": {"mode": "Preferred"}}}, True),
+        ):
+            await world.reception.apply(from_manifest(world.port, type=kind, **spec))
+            seen = await asyncio.to_thread(swaks, world.port, options=["--quit-after", "TLS"])
+            assert ("Host did not advertise STARTTLS" in seen.text) is not offered, seen.text
+            assert ("TLS started with cipher" in seen.text) is offered, seen.text
+
+
 async def hello(world: Receiving, source: str) -> tuple[Client, str]:
     client = await Client.connect(world.port, source=source)
     return client, await client.reply() + await client.ask("EHLO client.example")

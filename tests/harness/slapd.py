@@ -133,6 +133,10 @@ class Slapd:
             self._process.wait(timeout=30)
             self._process = None
 
+    def use_clients(self, ca: bytes) -> None:
+        """Verify client certificates against `ca` (PEM) from the next start on."""
+        self._files["ca.pem"] = ca
+
     def add(self, user: str) -> None:
         """One more person, while it runs."""
         subprocess.run(
