@@ -134,7 +134,7 @@ async def test_every_form_of_sender_and_the_first_match_wins(
             await client.close()
 
 
-BEHAVIORS: Final = {
+BEHAVIORS: Final[dict[str, Any]] = {
     "mailFlowPolicies": [
         {"name": "accepted"},
         {"name": "relayed", "behavior": "Relay"},
@@ -192,7 +192,7 @@ async def test_behaviors(tmp_path: Path, kind: str) -> None:
         assert rest in world.log
 
 
-LIMITS: Final = {
+LIMITS: Final[dict[str, Any]] = {
     "defaultPolicy": {
         "banner": "common words",
         "maxMessageSize": 2000,
