@@ -20,6 +20,7 @@ defaults
     timeout connect 20s
     timeout client 60s
     timeout server 60s
+    timeout check 20s
 """
 _FRONTEND: Final = """\
 listen {name}

@@ -12,7 +12,7 @@ from letterlock_gateway.receive import sockets, times
 
 # What OpenSSL calls the failures that people meet, in words that say whose turn it is.
 _IN_WORDS: Final[Mapping[str, str]] = {
-    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate was presented",
+    "PEER_DID_NOT_RETURN_A_CERTIFICATE": "no client certificate was presented (PEER_DID_NOT_RETURN_A_CERTIFICATE)",
     "UNSUPPORTED_PROTOCOL": "the client's protocol versions are below tls.minVersion (UNSUPPORTED_PROTOCOL)",
     "NO_SHARED_CIPHER": "the client has no cipher of tls.ciphers, or none for our key (NO_SHARED_CIPHER)",
     "WRONG_VERSION_NUMBER": "the client did not speak TLS (WRONG_VERSION_NUMBER)",
