@@ -16,9 +16,9 @@ from letterlock_gateway.receive.access import Address, Match, NamesNeeded
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.terms import CHECK, ListenerTerms, Terms
 
+_NOBODY: Final = ipaddress.IPv4Address(0)
 # The balancer's own connection: it looks whether somebody is there. Who its client is, if there is one, is unknown,
 # and its own address stands for nobody: a Private listener may list it.
-_NOBODY: Final = ipaddress.IPv4Address(0)
 _OWN: Final = Match(CHECK, CHECK, "the balancer itself")
 
 

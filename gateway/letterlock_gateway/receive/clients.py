@@ -52,7 +52,7 @@ def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:
     leaf = connection.getpeercert(binary_form=True)
     if not leaf:  # asked first: without a certificate the chain is a list that Python cannot give (3.13)
         return []
-    # Without resumption (`tls.contexts`), so that it is the whole chain.
+    # The whole chain: no session is resumed by ticket, which would keep the leaf alone (`tls.contexts`).
     return [bytes(one) for one in connection.get_unverified_chain()] or [leaf]
 
 

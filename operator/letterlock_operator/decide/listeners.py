@@ -192,13 +192,10 @@ def _relay_for_all(
 
 def _requires_tls_of_strangers(merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> bool:
     """Whether the row that takes everybody demands TLS; partners above it may be asked for anything."""
-    last = next(
-        row.policy for row in rows if openness.everybody(row.senders)
-    )  # there is one: `policies.groups`
-    return any(
-        one.name == last and one.behavior in ("Accept", "Relay") and one.tls_mode == "Required"
-        for one in merged
-    )
+    # There is such a row: `policies.groups` ends with one.
+    theirs = next(row.policy for row in rows if openness.everybody(row.senders))
+    policy = policies.reachable(merged, rows).get(theirs)
+    return policy is not None and policy.tls_mode == "Required"
 
 
 def _by_certificate(spec: ListenerSpec, policy: ReceptionPolicy) -> bool:
