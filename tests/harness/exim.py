@@ -12,7 +12,7 @@ import signal
 import smtplib
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -27,8 +27,7 @@ _USER: Final = "Debian-exim"
 _MAIN: Final = """\
 primary_hostname = {name}
 qualify_domain = {name}
-local_interfaces = <; 127.0.0.1
-daemon_smtp_ports = {port}
+local_interfaces = <; [127.0.0.1]:{port}
 spool_directory = {directory}/spool
 log_file_path = {directory}/%slog
 pid_file_path = {directory}/exim.pid
@@ -104,17 +103,53 @@ class Exim:
         )
         self._process: subprocess.Popen[bytes] | None = None
 
+    def listen_at(
+        self, address: str, port: int, certificate: bytes, *, by_sni: Mapping[str, bytes] | None = None
+    ) -> None:
+        """Take SMTP there, too, with a certificate of its own (PEM, key first). Receiving role, before it starts.
+
+        `by_sni`: certificates for clients that ask for these names.
+        """
+        here = f"[127.0.0.1]:{self.port}"
+        self._text = self._text.replace(here, f"{here} ; [{address}]:{port}", 1)
+        with (self.directory / "certificates").open("a") as table:
+            for name, pem in {"": certificate, **(by_sni or {})}.items():
+                file = self.directory / f"{address}-{name}.pem"
+                file.write_bytes(pem)
+                table.write(f"{address}/{name}: {file}\n")
+
     @classmethod
-    def receiving(cls, *, certificate: bytes | None = None, name: str = "mx.mailbox.example") -> Self:
-        """An MTA that takes all mail into one mailbox; with `certificate` (PEM, key first) it offers STARTTLS."""
+    def receiving(
+        cls,
+        *,
+        certificate: bytes | None = None,
+        name: str = "mx.mailbox.example",
+        client_ca: bytes | None = None,
+    ) -> Self:
+        """An MTA that takes all mail into one mailbox; with `certificate` (PEM, key first) it offers STARTTLS.
+
+        `client_ca`: only from clients with a certificate that chains to this one.
+        """
         router, transport = _MAILBOX
         made = cls(name, main="", router=router, transport=transport)
+        main = ""
+        if client_ca is not None:
+            clients = made.directory / "clients.pem"
+            clients.write_bytes(client_ca)
+            main = f"tls_verify_hosts = *\ntls_verify_certificates = {clients}\n"
         if certificate is not None:
             file = made.directory / "server.pem"
             file.write_bytes(certificate)
+            table = made.directory / "certificates"
+            table.touch()
+            # By the address that the client came to and the name that it asks for; else by the address alone.
+            chosen = (
+                f"${{lookup{{$received_ip_address/$tls_in_sni}}lsearch{{{table}}}{{$value}}"
+                f"{{${{lookup{{$received_ip_address/}}lsearch{{{table}}}{{$value}}{{{file}}}}}}}}}"
+            )
             made._text = made._text.replace(
                 "acl_smtp_rcpt",
-                f"tls_advertise_hosts = *\ntls_certificate = {file}\ntls_privatekey = {file}\nacl_smtp_rcpt",
+                f"tls_advertise_hosts = *\ntls_certificate = {chosen}\ntls_privatekey = {chosen}\n{main}acl_smtp_rcpt",
                 1,
             )
         else:

@@ -54,7 +54,7 @@ server:
   access-control: 127.0.0.0/8 allow
   infra-host-ttl: 1
   cache-max-negative-ttl: 1
-remote-control:
+{known}remote-control:
   control-enable: no
 """
 _SOA: Final = "@ 60 IN SOA ns.example. admin.example. 1 3600 600 86400 1\n@ 60 IN NS ns.example.\n"
@@ -63,11 +63,14 @@ _SOA: Final = "@ 60 IN SOA ns.example. admin.example. 1 3600 600 86400 1\n@ 60 I
 class NameServers:
     """Use as a context manager. `zones`: lines of each zone, by origin; names without a dot at the end are relative.
 
-    `failing`: zones that unbound gets no answer about (SERVFAIL). `address`: where unbound answers, `host:port`.
+    `failing`: zones that unbound gets no answer about (SERVFAIL), but for the records in `local`.
     """
 
-    def __init__(self, zones: Mapping[str, Sequence[str]], *, failing: Sequence[str] = ()) -> None:
+    def __init__(
+        self, zones: Mapping[str, Sequence[str]], *, failing: Sequence[str] = (), local: Sequence[str] = ()
+    ) -> None:
         self._zones = zones
+        self._local = local
         self._failing = failing
         self._directory = Path(tempfile.mkdtemp(prefix="letterlock-dns-"))
         self._ports = [_free_port() for _ in range(2)]
@@ -96,7 +99,9 @@ class NameServers:
     def _start(self) -> Self:
         authoritative, resolving = self._ports
         nsd = [_NSD.format(port=authoritative, directory=self._directory)]
-        unbound = [_UNBOUND.format(port=resolving, directory=self._directory)]
+        known = [f'  local-zone: "{zone}." typetransparent\n' for zone in self._failing]
+        known += [f'  local-data: "{record}"\n' for record in self._local]
+        unbound = [_UNBOUND.format(port=resolving, directory=self._directory, known="".join(known))]
         for number, (origin, lines) in enumerate(self._zones.items()):
             file = self._directory / f"{number}.zone"
             file.write_text(f"$ORIGIN {origin}.\n$TTL 60\n{_SOA}" + "".join(f"{line}\n" for line in lines))

@@ -119,6 +119,8 @@ class Postfix:
             **settings,
         }
         self._processes = processes
+        self._also: list[tuple[str, Mapping[str, str]]] = []
+        self._sni_tables: list[Path] = []
         self._pid: int | None = None
 
     @classmethod
@@ -230,6 +232,36 @@ class Postfix:
             self._write_configuration()
             self._postfix("reload")
 
+    def listen_at(
+        self,
+        address: str,
+        port: int,
+        certificate: bytes | None = None,
+        *,
+        by_sni: Mapping[str, bytes] | None = None,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Take SMTP there, too, with a certificate of its own (PEM, key first). Before `start`.
+
+        `by_sni`: certificates for clients that ask for these names. `settings`: what else is different there.
+        """
+        number = len(self._also)
+        different = dict(settings or {})
+        if certificate is not None:
+            path = self._write(f"at-{number}.pem", certificate, 0o600)
+            different = {"smtpd_tls_security_level": "may", "smtpd_tls_chain_files": str(path), **different}
+        if by_sni:
+            files = {
+                name: self._write(f"at-{number}-{count}.pem", pem, 0o600)
+                for count, (name, pem) in enumerate(by_sni.items())
+            }
+            table = self._write(
+                f"sni-{number}", "".join(f"{name} {file}\n" for name, file in files.items()).encode(), 0o600
+            )
+            self._sni_tables.append(table)
+            different["tls_server_sni_maps"] = f"hash:{table}"
+        self._also.append((f"[{address}]:{port}" if ":" in address else f"{address}:{port}", different))
+
     def require_sign_in(self, logins: Mapping[str, str], mechanisms: str = "PLAIN LOGIN") -> None:
         """Take mail only from those who signed in (`user@realm` → password), over TLS. Before `start`."""
         # Debian's Postfix looks here, whatever cyrus_sasl_config_path says.
@@ -280,6 +312,8 @@ class Postfix:
         self.mailbox.mkdir(exist_ok=True, mode=0o700)
         shutil.chown(self.mailbox, _NOBODY, _NOBODY)
         self._write_configuration()
+        for table in self._sni_tables:
+            self._run("postmap", "-c", str(self.configuration), "-F", f"hash:{table}")
         self._postfix("start")
         pid_file = self.directory / "queue" / "pid" / "master.pid"
         try:
@@ -377,9 +411,11 @@ class Postfix:
     def _write_configuration(self) -> None:
         lines = [f"{name} = {value}" for name, value in self._settings.items()]
         (self.configuration / "main.cf").write_text("\n".join(lines) + "\n")
-        (self.configuration / "master.cf").write_text(
-            _MASTER.format(port=f"127.0.0.1:{self.port}", processes=self._processes)
-        )
+        services = [_MASTER.format(port=f"127.0.0.1:{self.port}", processes=self._processes)]
+        for place, different in self._also:
+            options = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in different.items())
+            services.append(f"{place} inet n - n - {self._processes} smtpd\n{options}")
+        (self.configuration / "master.cf").write_text("".join(services))
 
     def _postfix(self, action: str) -> None:
         self._run("postfix", "-c", str(self.configuration), action)
