@@ -262,6 +262,17 @@ class Postfix:
             different["tls_server_sni_maps"] = f"hash:{table}"
         self._also.append((f"[{address}]:{port}" if ":" in address else f"{address}:{port}", different))
 
+    def require_certificates(self, ca: bytes, settings: Mapping[str, str] | None = None) -> None:
+        """Take mail only from clients with a certificate that chains to `ca` (PEM), over TLS. Before `start`."""
+        self._settings = {
+            **self._settings,
+            "smtpd_tls_security_level": "encrypt",
+            "smtpd_tls_ask_ccert": "yes",
+            "smtpd_tls_req_ccert": "yes",
+            "smtpd_tls_CAfile": str(self._write("clients.pem", ca, 0o644)),
+            **(settings or {}),
+        }
+
     def require_sign_in(self, logins: Mapping[str, str], mechanisms: str = "PLAIN LOGIN") -> None:
         """Take mail only from those who signed in (`user@realm` → password), over TLS. Before `start`."""
         # Debian's Postfix looks here, whatever cyrus_sasl_config_path says.

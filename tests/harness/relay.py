@@ -41,6 +41,8 @@ class Relay:
     """Further fields of the destination."""
     policy: dict[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of the mail-flow policy."""
+    outgoing: bytes | None = None
+    """Key and certificate that are presented to the next hop, if it asks."""
     retry: RetrySchedule = field(default_factory=lambda: RetrySchedule(initial=1.0, max=2.0))
 
     def publish(self) -> str:
@@ -62,7 +64,10 @@ class Relay:
             hostname=LISTENER_NAME,
             listeners=[mounts.listener(self.port, policies=[policy], certificates=[served])],
             destinations=[to_mailbox, mounts.destination()],
-            delivery=SnapshotDelivery(retry=self.retry),
+            delivery=SnapshotDelivery(
+                retry=self.retry,
+                certificate=files.certificate(self.outgoing, "outgoing") if self.outgoing else None,
+            ),
             trust=trust,
         )
         return self.member.mount.publish(taken, files)

@@ -55,11 +55,11 @@ def good(root: Signer) -> bytes:
 
 
 WRONG: Final = (
-    Wrong("no EHLO", "TLSNotOffered", "the remote host does not know EHLO: 502 5.5.2", "4.7.4", good,
+    Wrong("no EHLO", "TLSNotOffered", "the remote host does not know EHLO: 50", "4.7.4", good,
           {"smtpd_command_filter": "ehlo"}, clear=True),
     Wrong("no STARTTLS", "TLSNotOffered", "STARTTLS is not in the EHLO reply", "4.7.4", good,
           {"smtpd_tls_security_level": "none"}, clear=True),
-    Wrong("STARTTLS refused", "TLSRefused", "STARTTLS was answered with an error: 502 5.5.2", "4.7.4", good,
+    Wrong("STARTTLS refused", "TLSRefused", "STARTTLS was answered with an error: 50", "4.7.4", good,
           {"smtpd_command_filter": "starttls"}, clear=True),
     Wrong("no protocol in common", "HandshakeFailed", "handshake failed (protocol, cipher or our certificate refused)",
           "4.7.5", good, {"smtpd_tls_protocols": "<=TLSv1.1", "smtpd_tls_mandatory_protocols": "<=TLSv1.1",
@@ -117,14 +117,22 @@ def receiver(root: Signer) -> Iterator[Postfix]:
 def to(mode: ResolvedTLSMode, *numbers: int, domain: str = DOMAIN, **changes: Any) -> Destination:
     """A destination with the hosts at these addresses, all of one priority."""
     hops = [route(25, at(number)) for number in numbers]
-    fields: dict[str, Any] = {"resource": mode, "tls_mode": mode, "routes": hops, "min_version": "TLSv1.2"}
+    fields: dict[str, Any] = {
+        "resource": mode,
+        "tls_mode": mode,
+        "routes": hops,
+        "min_version": "TLSv1.2",
+        "min_version_set": True,
+    }
     return destination(domain, **(fields | changes))
 
 
 def subject(receiver: Postfix, words: str) -> list[bytes]:
     """Messages in the mailbox whose own header has this subject."""
     return [
-        one for one in receiver.messages() if f"\nSubject: {words}\n".encode() in one.partition(b"\n\n")[0]
+        one
+        for one in receiver.messages()
+        if f"\nSubject: {words}\n".encode() in one.partition(b"\n\n")[0] + b"\n"
     ]
 
 

@@ -196,13 +196,13 @@ class _Attempt:
             raise self._given_up(Event.SESSION_REFUSED, "", reply)
         else:
             event, detail = Event.EHLO_REFUSED, str(reply)
-        self._by.trace.met(event, detail)
+        self._by.trace.met(event, str(reply) if event is not Event.STARTTLS_OFFERED else "")
         decision = self._decide(event)
         if decision is Decision.START_TLS and not self._in_clear:
             await self._negotiate(connection)
             return
         if decision is Decision.NEXT_HOST:
-            raise self._given_up(event, detail, reply)
+            raise self._given_up(event, "", reply)
         if event is Event.EHLO_REFUSED:
             reply = await self._say_hello(connection, "HELO")
             if reply.code != _DONE:
