@@ -24,6 +24,7 @@ from tests.gateway.test_outcomes_wire import (
     good,
     matrix,
 )
+from tests.gateway.test_smart_host import LOGIN, PASSWORD, sign_in
 from tests.harness import chains
 from tests.harness.certificates import Authority
 from tests.harness.chains import Signer
@@ -206,8 +207,6 @@ async def test_each_mode_goes_on_to_the_host_that_it_accepts(tmp_path: Path, roo
 async def test_a_route_that_wants_a_sign_in_is_signed_in_at_and_only_when_verified(
     tmp_path: Path, root: Signer, mode: ResolvedTLSMode, problem: str
 ) -> None:
-    from tests.gateway.test_smart_host import LOGIN, PASSWORD, sign_in
-
     name = "other.test" if problem == "name" else "smart.example"
     async with FaultySMTP(chains.served(chains.make(root, name))) as server, delivering(tmp_path) as made:
         server.logins = {LOGIN.username: "another" if problem == "password" else PASSWORD}

@@ -83,6 +83,8 @@ class _Pass:
 
 
 _MAX_TRIES: Final = routing.MAX_TARGETS
+# Seconds for QUIT and its reply, and for the peer to close.
+_FAREWELL: Final = 5.0
 
 
 class Session:
@@ -184,7 +186,11 @@ class Session:
                 return _Then.NEXT_HOST
             self._settle(connection, job, said)
             self._job = self._lane.take()
-            if connection.messages >= most or not connection.wire.quiet or self._leaving():
+            if connection.messages >= most and not self._leaving():
+                # The next one is opened when the peer, who may count too, has let go of this one.
+                await connection.wire.farewell(_FAREWELL)
+                return _Then.AGAIN
+            if not connection.wire.quiet or self._leaving():
                 return _Then.AGAIN
             if self._job is None and not self._shared.closing:
                 await self._shared.idle(self._lane)

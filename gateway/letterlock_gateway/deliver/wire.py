@@ -162,18 +162,16 @@ class Wire(asyncio.Protocol):
         self._end("closed")
 
     async def farewell(self, seconds: float) -> None:
-        """Say goodbye as politely as SMTP has it: wait for the reply, and for the end of the connection.
+        """Say goodbye as politely as SMTP has it: wait for the reply, and for the peer to close.
 
-        Where it has been closed already, for the end alone.
+        Then the peer does not count the connection any more. Where it has been closed already: until it is gone.
         """
         with contextlib.suppress(Lost):
             await self.command("QUIT", seconds)
-        if self._transport is not None:
-            self._transport.close()
-        self._end("closed")
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._gone.wait()
+        self.abort("closed")
 
     def abort(self, reason: str) -> None:
         """Close at once; `reason` is what is raised from now on."""
