@@ -36,7 +36,7 @@ def show(found: Values) -> None:
         (
             ("* " if one["configured"] else "  ") + one["mode"],
             what_happens(one),
-            only(one.get("reason") or one.get("notVerified") or "", 100) or "-",
+            _plain(only(one.get("reason") or one.get("notVerified") or "", 100)) or "-",
         )
         for one in found["modes"]
     ]
@@ -44,7 +44,7 @@ def show(found: Values) -> None:
     verdict = found["verdict"]
     print(f"\n{found['domain']} under {found['mode']}: {what_happens(verdict)}")
     if verdict.get("reason"):
-        print(f"  {verdict['result']}: {verdict['reason']}")
+        print(f"  {verdict['result']}: {_plain(only(verdict['reason'], 500))}")
     if verdict.get("meaning"):
         print(f"  {verdict['meaning']}")
     print()
@@ -93,7 +93,7 @@ def _hop(hop: Values) -> None:
     more = (", TLS from the first byte" if hop["implicitTLS"] else "") + (
         ", signs in" if hop["signIn"] else ""
     )
-    where = ", ".join(hop["addresses"])
+    where = ", ".join(hop["addresses"]) or "not needed"
     if hop["problem"]:
         where = hop["problem"]["reason"]
     _line(
@@ -115,7 +115,8 @@ def _connection(hop: Values, seen: Values) -> None:
         _tls(seen)
     for one in seen["met"]:
         if not one["fine"]:
-            _line("", f"{one['said']}{': ' if one['detail'] else ''}{one['detail']}", bad=True)
+            detail = only(one["detail"], 200)
+            _line("", f"{one['said']}{': ' if detail else ''}{detail}", bad=True)
 
 
 def _tls(seen: Values) -> None:
@@ -143,4 +144,9 @@ def _tls(seen: Values) -> None:
 
 
 def _line(name: str, text: str, *, bad: bool = False) -> None:
-    print(f"{'!' if bad else ' '} {name.ljust(_WIDTH)} {text}")
+    print(f"{'!' if bad else ' '} {name.ljust(_WIDTH)} {_plain(text)}")
+
+
+def _plain(text: str) -> str:
+    """`text` without control characters: names in certificates are the peer's, and a terminal obeys them."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -10,6 +10,7 @@ from typing import Any, Final
 import pytest
 
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_cli import check_words
 from letterlock_gateway.deliver import explanations, outcomes_table
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.verdicts import MODES
@@ -283,6 +284,19 @@ async def test_a_host_that_is_not_there_is_unreachable_under_every_mode(tmp_path
         found = await check(made, "mailbox.example")
         assert {(one["result"], one["status"]) for one in found["modes"]} == {("Unreachable", "4.4.1")}
         assert "firewall" in found["verdict"]["meaning"]
+
+
+async def test_names_in_certificates_are_no_orders_to_the_terminal(
+    tmp_path: Path, root: Signer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = chains.served(chains.make(root, common_name="\x1b[2Jowned\x07"))
+    async with FaultySMTP(evil) as server, delivering(tmp_path) as made:
+        made.apply(destination("mailbox.example", tls_mode="RequiredVerify", routes=[route(server.port)]))
+        found = await check(made, "mailbox.example")
+        check_words.show({"from": "here", **found})
+    said = capsys.readouterr().out
+    assert "[2Jowned" in said
+    assert not any(ord(letter) < 32 and letter != "\n" for letter in said)
 
 
 def test_every_event_and_every_mode_is_explained() -> None:

@@ -182,6 +182,8 @@ async def survey(terms: Terms, lookups: Lookups, timeouts: Timeouts, clock: Call
             failed.append(found.problem)
     tried = 0
     for stop in found.stops:
+        if len(found.endings) == len(MODES):
+            break  # delivery would not even look these up
         for target in await _targets(stop, lookups, given_up):
             if len(found.endings) == len(MODES) or (stop.host.by == "MX" and tried >= routing.MAX_TARGETS):
                 break
