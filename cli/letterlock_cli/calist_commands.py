@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
-from letterlock_cli import ca_lists, certificate_files, descriptions, passphrases
+from letterlock_cli import ca_lists, certificate_files, passphrases
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, part
 from letterlock_cli.options import (
@@ -24,6 +24,7 @@ from letterlock_cli.options import (
     PassphraseFile,
     StateDirectory,
 )
+from letterlock_cli.output import line
 from letterlock_cli.source import Where
 
 if TYPE_CHECKING:
@@ -163,10 +164,8 @@ def _report(usable: "Usable") -> None:
     pinned = f", {usable.pinned} of them for itself only" if usable.pinned else ""
     print(f"{_certificates(len(usable.entries))} that count{'s' if len(usable.entries) == 1 else ''}{pinned}")
     for one in usable.rejected:
-        what = (
-            f"{descriptions.line(one.subject)} (sha256 {one.fingerprint[:16]}…): " if one.fingerprint else ""
-        )
-        print(f"left out: {what}{descriptions.line(one.reason)}")
+        what = f"{line(one.subject)} (sha256 {one.fingerprint[:16]}…): " if one.fingerprint else ""
+        print(f"left out: {what}{line(one.reason)}")
 
 
 def _refuse(usable: "Usable", file: Path) -> None:
@@ -184,7 +183,7 @@ def _write(
     there: "Target", wanted: str, given: dict[str, Any], present: Object | None, usable: "Usable"
 ) -> list[str]:
     """Write what counts, with its headings; large lists into a ConfigMap. Gives what was done."""
-    from letterlock_cli.targets import check, keep, manifest
+    from letterlock_cli.targets import check, keep, manifest, spec_of
     from letterlock_operator.decide import exports
 
     text = exports.text(wanted, usable.entries)
@@ -194,7 +193,7 @@ def _write(
     content = {"certificatesFrom": reference} if apart else {"certificates": text}
 
     def put(item: Object) -> None:
-        spec = item.setdefault("spec", {})
+        spec = spec_of(item)
         for source in ("certificates", "certificatesFrom"):
             if source not in content:
                 spec.pop(source, None)
@@ -220,7 +219,7 @@ def _warn(entries: Sequence["Entry"], now: datetime) -> None:
 
     warning = expiry.warning(entries, now)
     if warning is not None:
-        print(f"warning: {warning.type}: {descriptions.line(warning.message)}", file=sys.stderr)
+        print(f"warning: {warning.type}: {line(warning.message)}", file=sys.stderr)
 
 
 def _certificates(count: int) -> str:

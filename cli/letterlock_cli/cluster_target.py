@@ -103,6 +103,12 @@ class ClusterTarget:
             async with client(self._where) as (cluster, namespace):
                 try:
                     return await act(cluster, namespace)
+                except api.NotFound as error:
+                    if "namespaces" in str(error):
+                        raise CommandError(f"there is no namespace {namespace}") from error
+                    raise CommandError(
+                        "this cluster does not know Letterlock's resources: kubectl apply -f crds/"
+                    ) from error
                 except api.APIError as error:
                     raise CommandError(" ".join(str(error).split())) from error
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from letterlock_cli.output import left
+from letterlock_cli.output import left, line
 
 if TYPE_CHECKING:
     from cryptography import x509
@@ -54,11 +54,6 @@ def names(certificate: "x509.Certificate") -> list[str]:
     except x509.ExtensionNotFound:
         return []
     return found.get_values_for_type(x509.DNSName)
-
-
-def line(text: str) -> str:
-    """Text of strangers on one line: controls, which terminals obey, are shown as what they are not."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 def _key(certificate: "x509.Certificate") -> str:

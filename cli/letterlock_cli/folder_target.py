@@ -15,7 +15,6 @@ import yaml
 from letterlock_cli import yaml_edits
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, part
-from letterlock_cli.source import Where
 from letterlock_cli.up import folder
 from letterlock_cli.up.atomic import PRIVATE_FILE, write_file
 
@@ -28,11 +27,11 @@ _PUBLIC_FILE: Final = 0o644
 class FolderTarget:
     """The manifests in `directory`."""
 
-    def __init__(self, directory: Path, where: Where) -> None:
+    def __init__(self, directory: Path) -> None:
         if not directory.is_dir():
             raise CommandError(f"{directory} is not a folder: give the one with the manifests")
         self._directory = directory
-        self._where = where
+        self._unreadable: set[Path] = set()
 
     def find(self, kind: str, name: str) -> Object | None:
         """See Target."""
@@ -91,8 +90,10 @@ class FolderTarget:
             try:
                 found = list(folder.documents(path.read_bytes()))
             except (OSError, yaml.YAMLError) as error:
-                reason = " ".join(str(error).split())
-                print(f"warning: {path} cannot be read and is passed over: {reason}", file=sys.stderr)
+                if path not in self._unreadable:
+                    self._unreadable.add(path)
+                    reason = " ".join(str(error).split())
+                    print(f"warning: {path} cannot be read and is passed over: {reason}", file=sys.stderr)
                 continue
             for one in found:
                 if isinstance(one, dict):

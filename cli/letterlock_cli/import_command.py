@@ -173,7 +173,9 @@ def _may_replace(
 
 
 def _set_source(item: Object, template: str, *, machine: bool) -> None:
-    spec = item.setdefault("spec", {})
+    from letterlock_cli.targets import spec_of
+
+    spec = spec_of(item)
     for other in _OTHER_SOURCES:
         spec.pop(other, None)
     if machine:

@@ -47,8 +47,9 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing:
     if not rows:
         print(nothing, file=sys.stderr)
         return
-    widths = [max(len(row[i]) for row in (headings, *rows)) for i in range(len(headings))]
-    for row in (headings, *rows):
+    shown = [headings, *([line(cell) for cell in row] for row in rows)]
+    widths = [max(len(row[i]) for row in shown) for i in range(len(headings))]
+    for row in shown:
         print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
@@ -56,7 +57,7 @@ def print_fields(rows: Sequence[tuple[str, str]]) -> None:
     """Names and values, one a line, in two columns."""
     width = max(len(key) for key, _ in rows)
     for key, value in rows:
-        print(f"{key.ljust(width)}   {value}".rstrip())
+        print(f"{key.ljust(width)}   {line(value)}".rstrip())
 
 
 def condition(item: Object, kind: str) -> str:
@@ -73,7 +74,7 @@ def warn(objects: Sequence[Object]) -> None:
         for one in conditions(item):
             if one["type"] not in POSITIVE and one["status"] == "True":
                 name = f"{item['kind']}/{item['metadata']['name']}"
-                print(f"warning: {name} {one['type']}: {one.get('message', '')}", file=sys.stderr)
+                print(f"warning: {name} {one['type']}: {line(one.get('message', ''))}", file=sys.stderr)
 
 
 def left(end: datetime, now: datetime) -> str:
@@ -82,3 +83,9 @@ def left(end: datetime, now: datetime) -> str:
     if end <= now:
         return "expired"
     return "less than a day left" if days == 0 else f"{days} day{'' if days == 1 else 's'} left"
+
+
+def line(text: str) -> str:
+    """Text of strangers on one line: controls, which terminals obey, are shown as what they are not."""
+    spaced = " ".join(text.splitlines())
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in spaced)

@@ -25,7 +25,8 @@ def settle(where: Where, name: str, fingerprint: str, member: str, seconds: int)
     deadline = time.monotonic() + seconds
     told = ""
     while True:
-        item, said = _look(where, name, fingerprint, member)
+        # What else is wrong in a folder is said once.
+        item, said = _look(where, name, fingerprint, member, quiet=bool(told))
         if not said:
             return item
         if said != told:
@@ -45,12 +46,16 @@ def served(item: Object) -> list[tuple[str, str]]:
     ]
 
 
-def _look(where: Where, name: str, fingerprint: str, member: str) -> tuple[Object, str]:
-    """The Certificate, and what is still to come; empty: nothing."""
+def _look(where: Where, name: str, fingerprint: str, member: str, *, quiet: bool) -> tuple[Object, str]:
+    """The Certificate, and what is still to come; empty: nothing. Raises CommandError where it is not accepted."""
     try:
-        item = resource(where, "Certificate", name)
+        item = resource(where, "Certificate", name, quiet=quiet)
     except CommandError as error:
         return {}, str(error)
+    accepted = condition(item, "Accepted")
+    current = accepted.get("observedGeneration") == item["metadata"].get("generation")
+    if current and accepted.get("status") == "False":
+        raise CommandError(f"written, but {accepted['reason']}: {accepted.get('message', '')}")
     status = part(item, "status")
     found = [
         one.get("fingerprint") for one in items(status, "members") if not member or one["name"] == member

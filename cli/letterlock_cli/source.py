@@ -31,19 +31,22 @@ class Where:
     context: str | None = None
 
 
-def resources(where: Where, *kinds: str) -> list[Object]:
-    """All resources of these kinds (none named: of every kind), by kind and name. Raises CommandError."""
+def resources(where: Where, *kinds: str, quiet: bool = False) -> list[Object]:
+    """All resources of these kinds (none named: of every kind), by kind and name. Raises CommandError.
+
+    `quiet`: what is wrong in a folder is not said (again).
+    """
     from letterlock_api.kinds import KINDS
 
     wanted = kinds or tuple(KINDS)
     if where.directory is not None or where.state is not None:
-        return _from_folder(where, wanted)
+        return _from_folder(where, wanted, quiet=quiet)
     return asyncio.run(_from_cluster(where, wanted))
 
 
-def resource(where: Where, kind: str, wanted: str) -> Object:
+def resource(where: Where, kind: str, wanted: str, *, quiet: bool = False) -> Object:
     """The resource of this name. Raises CommandError, which names those that there are."""
-    found = resources(where, kind)
+    found = resources(where, kind, quiet=quiet)
     for item in found:
         if item["metadata"]["name"] == wanted:
             return item
@@ -84,11 +87,11 @@ def up_runs(where: Where) -> bool:
     return State(where.state or default_directory(cast("Path", where.directory))).is_served()
 
 
-def _from_folder(where: Where, kinds: tuple[str, ...]) -> list[Object]:
+def _from_folder(where: Where, kinds: tuple[str, ...], *, quiet: bool) -> list[Object]:
     from letterlock_cli.up.state import State
 
     state = State(state_directory(where))
-    for problem in state.problems():
+    for problem in () if quiet else state.problems():
         print(f"error: {problem}", file=sys.stderr)
     return [item for (kind, _), item in sorted(state.objects().items()) if kind in kinds]
 

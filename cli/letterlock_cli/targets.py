@@ -49,7 +49,7 @@ def target(where: Where) -> Target:
     if where.directory is not None:
         from letterlock_cli.folder_target import FolderTarget
 
-        return FolderTarget(where.directory, where)
+        return FolderTarget(where.directory)
     if where.state is not None:
         raise CommandError("--state alone says where statuses are: give --dir with the folder to write to")
     from letterlock_cli.cluster_target import ClusterTarget
@@ -60,6 +60,13 @@ def target(where: Where) -> Target:
 def manifest(kind: str, name: str, spec: Mapping[str, Any]) -> Object:
     """A manifest of one of our kinds."""
     return {"apiVersion": API_VERSION, "kind": kind, "metadata": {"name": name}, "spec": dict(spec)}
+
+
+def spec_of(item: Object) -> Object:
+    """The spec of a manifest, to be changed in place: made where there is none, or only its name."""
+    found: Object = item.get("spec") or {}
+    item["spec"] = found
+    return found
 
 
 def check(wanted: Object) -> None:

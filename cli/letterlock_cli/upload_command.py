@@ -63,7 +63,7 @@ def upload(
       letterlock certificate upload mx --certificate answer.p7b --member default-0 --dir ./mail
     """
     from letterlock_cli.judging import check_certificate
-    from letterlock_cli.targets import target
+    from letterlock_cli.targets import spec_of, target
 
     where = Where(directory, state, namespace, kubeconfig, context)
     files = [certificate, *(intermediates or ())]
@@ -78,9 +78,14 @@ def upload(
     entry = _entry(whose, chain)
 
     def put(manifest: Object) -> None:
-        spec = manifest.setdefault("spec", {})
-        others = [one for one in items(spec, "signed") if (one.get("member") or "") != whose]
-        spec["signed"] = [*others, dict(entry)]
+        spec = spec_of(manifest)
+        signed = items(spec, "signed")
+        members = [one.get("member") or "" for one in signed]
+        if whose in members:
+            signed[members.index(whose)] = dict(entry)
+        else:
+            signed.append(dict(entry))
+        spec["signed"] = signed
 
     present = there.find("Certificate", wanted)
     if present is None:

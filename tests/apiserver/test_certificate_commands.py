@@ -180,7 +180,7 @@ def test_a_change_that_comes_in_between_is_kept(kubectl: Kubectl, kubeconfig: Pa
 def test_nothing_is_overwritten_unasked_and_what_is_wrong_changes_nothing(
     kubectl: Kubectl, kubeconfig: Path, tmp_path: Path
 ):
-    kubectl.apply(GATEWAY)
+    kubectl.apply({**GATEWAY, "spec": {**GATEWAY["spec"], "replicas": 2}})
     access = ("--kubeconfig", kubeconfig)
     create = ("certificate", "create", "--common-name", "*.example.com", "--level", "cluster", *access)
     assert "warning" not in well(*create).stderr
@@ -207,6 +207,14 @@ def test_nothing_is_overwritten_unasked_and_what_is_wrong_changes_nothing(
     well(*bring)
     assert _names(kubectl, "secret") == ["brought-pkcs12"]
     assert "--replace" in letterlock(*bring).error
+
+    # Each member's own, one after the other: only what is there already needs --replace.
+    members = ("certificate", "import", "members", file, *bring[4:], "--member")
+    well(*members, "default-0")
+    well(*members, "default-1")
+    assert "--replace" in letterlock(*members, "default-1").error
+    spec = kubectl.json("get", "mailcert/members")["spec"]
+    assert (spec["level"], spec["pkcs12"]["secretKeyRef"]["name"]) == ("Machine", "members-pkcs12-{member}")
 
     lists = ("calist", "import", "partners")
     kubectl.apply(resource("CAList", "partners", scope="Referenced", certificates=certificate.read_text()))

@@ -16,6 +16,7 @@ import yaml
 from tests.certificates.programs import PASSPHRASE, keytool, openssl, pair
 from tests.cli.commands import letterlock, well
 from tests.cli.upped import Upped, quickstart
+from tests.decide.authority import intermediate
 from tests.harness import letters
 from tests.harness.openssl_ca import OpensslCA
 from tests.harness.postfix import Postfix
@@ -320,14 +321,21 @@ def test_a_list_goes_out_and_comes_back_the_same(site: Site):
             "authority",
         ),
     )
+    rootless = intermediate().pem.encode()
     parts = (site.ca.root.read_bytes(), site.ca.intermediate.read_bytes(), other.read_bytes())
     broken = b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-    source = site.file("cas.pem", b"".join((*parts, parts[0], leaf, past.read_bytes(), broken)))
+    source = site.file("cas.pem", b"".join((*parts, parts[0], leaf, past.read_bytes(), rootless, broken)))
     done = well("calist", "import", "partners", source, "--scope", "referenced", *site.where)
     assert "3 certificates that count, 1 of them for itself only" in done.stdout
-    for reason in ("duplicate", "not a CA", "expired on 2020-02-01", "is not a certificate"):
+    for reason in (
+        "duplicate",
+        "not a CA",
+        "expired on 2020-02-01",
+        "root is missing",
+        "is not a certificate",
+    ):
         assert any(reason in line for line in done.stdout.splitlines() if line.startswith("left out: "))
-    assert done.stdout.count("left out: ") == 4
+    assert done.stdout.count("left out: ") == 5
     first = site.files / "first.txt"
     well("calist", "export", "partners", first, *site.where)
     assert "# Subject: CN=Tests Root" in first.read_text()

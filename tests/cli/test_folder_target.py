@@ -7,7 +7,6 @@ import pytest
 
 from letterlock_cli.failures import CommandError
 from letterlock_cli.folder_target import FolderTarget
-from letterlock_cli.source import Where
 from letterlock_cli.targets import keep, manifest
 
 
@@ -19,7 +18,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def there(folder: Path) -> FolderTarget:
-    return FolderTarget(folder, Where(folder))
+    return FolderTarget(folder)
 
 
 def test_a_new_manifest_gets_a_file_and_never_the_place_of_another(folder: Path):
