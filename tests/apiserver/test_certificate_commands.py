@@ -1,15 +1,16 @@
 """The commands on certificates and CA lists on a real API server, others writing at the same time (C1, C3-C6, C8).
 
-docs/certificates.md is run here as it stands, block by block, by a shell.
+docs/certificates.md is run here as it stands, block by block.
 """
 
 import base64
 import json
 import os
 import re
+import shlex
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Final
 
@@ -69,7 +70,7 @@ def _signed(ca: OpensslCA, request: Path, answer: Path) -> None:
 
 @pytest.mark.usefixtures("served")
 def test_the_page_on_certificates_works_as_it_stands(
-    kubectl: Kubectl, kubeconfig: Path, ca: OpensslCA, tmp_path: Path
+    kubectl: Kubectl, kubeconfig: Path, ca: OpensslCA, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     folder = tmp_path / "page"
     folder.mkdir()
@@ -82,25 +83,13 @@ def test_the_page_on_certificates_works_as_it_stands(
     (folder / "theirs.pem").write_bytes(certificate.read_bytes())
     (folder / "partners.pem").write_bytes(ca.root.read_bytes())
     kubectl("create", "secret", "tls", "mx-tls", f"--cert={certificate}", f"--key={key}")
-    path = [str(Path(sys.executable).parent), str(kubectl.program.parent), os.environ["PATH"]]
-    environment = {**os.environ, "KUBECONFIG": str(kubeconfig), "PATH": os.pathsep.join(path)}
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    monkeypatch.setenv("PATH", f"{kubectl.program.parent}{os.pathsep}{os.environ['PATH']}")
     before: dict[str, Callable[[], object]] = {
         "upload mx ": lambda: _signed(ca, folder / "mx.csr", folder / "mx.crt"),
         "status.next": lambda: _prepared(kubectl, ca),
     }
-
-    def run(block: str) -> None:
-        done = subprocess.run(
-            ("bash", "-euo", "pipefail", "-c", block),
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=180,
-            check=False,
-        )
-        assert done.returncode == 0, f"{block}\n{done.stdout}{done.stderr}"
 
     until(lambda: _demo_events(kubectl), what="a Warning Event for the demo certificate", seconds=60)
     for block in BLOCKS:
@@ -109,11 +98,11 @@ def test_the_page_on_certificates_works_as_it_stands(
                 prepare()
         if "--member default-0 --certificate" in block:
             first, last = block.split("letterlock certificate upload", 1)
-            run(first.replace("letterlock certificate show", f"{_WAIT}\nletterlock certificate show"))
+            _run(first.replace("letterlock certificate show", f"{_WAIT}\nletterlock certificate show"))
             _signed(ca, folder / "mx0.csr", folder / "mx0.crt")
-            run("letterlock certificate upload" + last)
+            _run("letterlock certificate upload" + last)
         else:
-            run(block)
+            _run(block)
 
     ready = [one["metadata"]["name"] for one in _all(kubectl, "mailcert") if _ready(one)]
     assert sorted(ready) == ["from-cert-manager", "members", "mx", "old-gateway"]
@@ -129,6 +118,32 @@ def test_the_page_on_certificates_works_as_it_stands(
     assert base64.b64decode(secret["data"]["certificate.p12"]) == (folder / "renewed.pfx").read_bytes()
     (owner,) = secret["metadata"]["ownerReferences"]
     assert (owner["kind"], owner["name"], owner.get("controller")) == ("Certificate", "old-gateway", None)
+
+
+def _run(block: str) -> None:
+    """Run a block of the page: our own commands in this process, where they start at once, the others by a shell."""
+    lines = block.replace("\\\n", "").splitlines()
+    for ours, found in groupby(lines, key=lambda line: line.startswith("letterlock ")):
+        if not ours:
+            _shell("\n".join(found))
+            continue
+        for line in found:
+            command, _, file = line.partition(" > ")
+            done = well(*shlex.split(command)[1:])
+            if file:
+                Path(file).write_text(done.stdout)
+
+
+def _shell(commands: str) -> None:
+    done = subprocess.run(
+        ("bash", "-euo", "pipefail", "-c", commands),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=180,
+        check=False,
+    )
+    assert done.returncode == 0, f"{commands}\n{done.stdout}{done.stderr}"
 
 
 _WAIT: Final = "kubectl wait --for=condition=Ready mailcert/members --timeout=90s"
