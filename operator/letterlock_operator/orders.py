@@ -23,7 +23,7 @@ def data(order: SecretOrder | IssueInternal, present: Keep | None, now: datetime
                 raise ValueError("the Secret has gone")
             return issuing.install(order, present)
         case Import():
-            return pkcs12.opened(order)
+            return pkcs12.opened(order, now)
         case Export():
             return {one.name: pkcs12.write(one) for one in order.files}
 

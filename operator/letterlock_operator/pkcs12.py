@@ -6,6 +6,7 @@ takes time on purpose. Files of strangers are bounded before they are opened.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from cryptography import x509
@@ -67,13 +68,17 @@ def read(file: bytes, passphrase: bytes | None) -> Contents:
     raise Refused(Reason.WRONG_PASSPHRASE, f"{given} (or the file is damaged)")
 
 
-def opened(order: Import) -> dict[str, bytes]:
-    """The data of the Secret that keeps what is in the file of `order`. Raises Refused."""
+def opened(order: Import, now: datetime) -> dict[str, bytes]:
+    """The data of the Secret that keeps what is in the file of `order`. Raises Refused, for what has expired too."""
     contents = read(order.file, order.passphrase)
     if contents.key is None:
         text = "there is no private key in it: import it as a CAList if its certificates are to be trusted"
         raise Refused(Reason.NO_PRIVATE_KEY, text)
     chain = chains.read(contents.key, contents.certificates_pem)
+    if chain.end <= now:
+        raise Refused(
+            Reason.EXPIRED, f"the certificate in it expired on {chain.end:%Y-%m-%d}: import another"
+        )
     return {
         keeping.KEY: contents.key,
         keeping.CERTIFICATE: chain.certificates_pem,

@@ -3,6 +3,7 @@
 The peers are openssl as a CA, openssl and Java as makers of files, and Postfix as whoever verifies the listener.
 """
 
+import base64
 import json
 import signal
 import subprocess
@@ -47,6 +48,10 @@ class Site:
         made = self.files / name
         made.write_bytes(content.encode() if isinstance(content, str) else content)
         return made
+
+    def put(self, name: str, text: str) -> None:
+        """Write a manifest into the folder in one step."""
+        self.file("scratch", text).replace(self.run.folder / name)
 
     def pkcs12(self, name: str, *options: str | Path) -> Path:
         made = self.files / name
@@ -235,6 +240,28 @@ def test_files_of_openssl_and_java_are_imported_and_served(site: Site):
     assert "CN=mx9.example.com" in listed
     opened = openssl("pkcs12", "-in", exported, "-passin", f"pass:{PASSPHRASE}", "-nodes")
     assert b"PRIVATE KEY" in opened
+
+
+def test_an_expired_file_in_a_manifest_replaces_nothing_either(site: Site):
+    key, certificate = pair(site.files, "mx6.example.com")
+    good = site.pkcs12("good.p12", "-inkey", key, "-in", certificate)
+    well("certificate", "import", "by-hand", good, "--passphrase-file", site.passphrase, *site.where)
+    before = site.run.status("Certificate", "by-hand")["fingerprint"]
+    request = openssl("req", "-new", "-key", key, "-subj", "/CN=mx6.example.com")
+    dates = ("-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
+    signed = site.file("old.pem", site.ca.sign(request, *dates))
+    old = site.pkcs12("old.p12", "-inkey", key, "-in", signed)
+    manifest = site.run.folder / "secret-by-hand-pkcs12.yaml"
+    loaded = yaml.safe_load(manifest.read_text())
+    loaded["data"]["certificate.p12"] = base64.b64encode(old.read_bytes()).decode()
+    site.put(manifest.name, yaml.safe_dump(loaded))
+    until(
+        lambda: site.run.condition("Certificate", "by-hand", "Ready").get("reason") == "Expired",
+        what="Ready Expired",
+        seconds=60,
+    )
+    assert "stays in use" in site.run.condition("Certificate", "by-hand", "Ready")["message"]
+    assert site.run.status("Certificate", "by-hand")["fingerprint"] == before
 
 
 @pytest.mark.parametrize(
