@@ -27,12 +27,18 @@ def _certificate(item: Object) -> Sequence[str]:
         text(status.get("commonName") or status.get("subject")),
         "self-signed" if status.get("selfSigned") else text(status.get("issuer")),
         few(texts(status, "dnsNames")),
-        expires(status.get("notAfter"), datetime.now(UTC)),
+        expires(_first_end(status), datetime.now(UTC)),
         text(status.get("level")),
         text(len(items(status, "members")) or None),
         few(texts(status, "usedBy")),
         condition(item, "Ready"),
     )
+
+
+def _first_end(status: Object) -> str | None:
+    """When it ends; of several, one per member, that which ends first."""
+    ends = [str(one["notAfter"]) for one in items(status, "members") if one.get("notAfter")]
+    return min(ends, default=status.get("notAfter"))
 
 
 def _listener(item: Object) -> Sequence[str]:

@@ -14,7 +14,7 @@ import yaml
 
 from letterlock_cli import yaml_edits
 from letterlock_cli.failures import CommandError
-from letterlock_cli.objects import Object, part
+from letterlock_cli.objects import Object
 from letterlock_cli.up import folder
 from letterlock_cli.up.atomic import PRIVATE_FILE, write_file
 
@@ -40,7 +40,7 @@ class FolderTarget:
 
     def all(self, kind: str) -> list[Object]:
         """See Target."""
-        return [manifest for _, manifest in self._manifests() if manifest.get("kind") == kind]
+        return [manifest for _, manifest in self._manifests() if yaml_edits.matches(manifest, kind)]
 
     def create(self, manifest: Object) -> str:
         """See Target."""
@@ -81,7 +81,7 @@ class FolderTarget:
 
     def _locate(self, kind: str, name: str) -> tuple[Path, Object] | None:
         for path, manifest in self._manifests():
-            if manifest.get("kind") == kind and part(manifest, "metadata").get("name") == name:
+            if yaml_edits.matches(manifest, kind, name):
                 return path, manifest
         return None
 

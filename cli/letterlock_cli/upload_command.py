@@ -93,7 +93,7 @@ def upload(
     put(present)
     check_certificate(there, present)
     print(there.change("Certificate", wanted, put))
-    if wait:
+    if wait and chain.start <= now:
         settled = settling.settle(where, wanted, chain.fingerprint, whose, timeout)
         if settled is not None:
             print_fields(settling.served(settled))

@@ -17,6 +17,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import LiteralScalarString
 
+from letterlock_api.base import API_VERSION
 from letterlock_cli.objects import Object, part
 
 # RFC 7468 ends lines at 64 characters, and long names are not to be broken.
@@ -139,11 +140,17 @@ def _flat(documents: list[Any]) -> Iterator[Any]:
             yield one
 
 
+def matches(manifest: Object, kind: str, name: str | None = None) -> bool:
+    """Whether it is of this kind, of ours or Kubernetes' own, and has this name; cert-manager has Certificates too."""
+    version = "v1" if kind in {"Secret", "ConfigMap"} else API_VERSION
+    if (manifest.get("apiVersion"), manifest.get("kind")) != (version, kind):
+        return False
+    return name is None or part(manifest, "metadata").get("name") == name
+
+
 def _matching(manifests: Iterator[Any], kind: str, name: str) -> list[Object]:
     return [
         cast("Object", one)
         for one in manifests
-        if isinstance(one, dict)
-        and cast("Object", one).get("kind") == kind
-        and part(cast("Object", one), "metadata").get("name") == name
+        if isinstance(one, dict) and matches(cast("Object", one), kind, name)
     ]

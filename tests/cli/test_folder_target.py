@@ -33,7 +33,9 @@ def test_a_new_manifest_gets_a_file_and_never_the_place_of_another(folder: Path)
 
 def test_an_edit_keeps_link_mode_and_comments(folder: Path, tmp_path: Path):
     real = tmp_path / "elsewhere.yaml"
-    real.write_text("# kept\nkind: Certificate\nmetadata: {name: mx}\nspec: {}\n")
+    real.write_text(
+        "# kept\napiVersion: letterlock.dev/v1alpha1\nkind: Certificate\nmetadata: {name: mx}\nspec: {}\n"
+    )
     real.chmod(0o640)
     (folder / "mx.yaml").symlink_to(real)
     there(folder).change("Certificate", "mx", lambda one: one["spec"].update(days=5))
@@ -46,7 +48,9 @@ def test_an_edit_keeps_link_mode_and_comments(folder: Path, tmp_path: Path):
 
 def test_an_edit_that_changes_nothing_writes_nothing(folder: Path):
     file = folder / "mx.yaml"
-    file.write_text("kind: Certificate\nmetadata: {name: mx}\nspec:   {days: 5}\n")
+    file.write_text(
+        "apiVersion: letterlock.dev/v1alpha1\nkind: Certificate\nmetadata: {name: mx}\nspec:   {days: 5}\n"
+    )
     before = file.stat().st_mtime_ns, file.read_text()
     assert "unchanged" in there(folder).change("Certificate", "mx", lambda one: one["spec"].update(days=5))
     assert (file.stat().st_mtime_ns, file.read_text()) == before

@@ -8,10 +8,11 @@ import yaml
 from letterlock_cli import yaml_edits
 
 PEM = "-----BEGIN CERTIFICATE-----\nabc\n-----END CERTIFICATE-----\n"
+HEAD = "apiVersion: letterlock.dev/v1alpha1\nkind: Certificate\nmetadata: {name: mx}\n"
 TEXT = """\
 # Our certificates.
-apiVersion: v1
-kind: ConfigMap
+apiVersion: cert-manager.io/v1
+kind: Certificate
 metadata: {name: mx}   # of the same name
 data:
     odd:   "indented"
@@ -71,14 +72,15 @@ def test_windows_line_ends_stay():
 
 
 def test_a_manifest_in_a_list_is_found():
-    text = "kind: List\nitems:\n  # first\n  - kind: Certificate\n    metadata: {name: mx}\n    spec: {}\n"
+    manifest = HEAD.replace("\n", "\n    ").strip()
+    text = f"kind: List\nitems:\n  # first\n  - {manifest}\n    spec: {{}}\n"
     made = yaml_edits.changed(text, "Certificate", "mx", sign)
     assert "# first" in made
     assert yaml.safe_load(made)["items"][0]["spec"]["signed"] == [{"certificate": PEM}]
 
 
 def test_json_stays_json():
-    text = '{"kind": "Certificate", "metadata": {"name": "mx"}, "spec": {}}'
+    text = '{"apiVersion": "letterlock.dev/v1alpha1", "kind": "Certificate", "metadata": {"name": "mx"}, "spec": {}}'
     made = yaml_edits.changed(text, "Certificate", "mx", sign, is_json=True)
     assert made.startswith("{")
     assert yaml.safe_load(made)["spec"]["signed"] == [{"certificate": PEM}]
@@ -87,14 +89,38 @@ def test_json_stays_json():
 @pytest.mark.parametrize(
     "text",
     [
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec: {days: 0o17, on: 017}\n", id="octal"),
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec: {days: 1:30}\n", id="sexagesimal"),
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec: {a: &a [1], b: *a}\n", id="anchors"),
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec:\n  x: No\n  y: yes\n", id="booleans"),
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec: {x: 2026-01-01, t: 1e3}\n", id="dates"),
-        pytest.param("%YAML 1.1\n---\nkind: Certificate\nmetadata: {name: mx}\nspec: {}\n", id="a directive"),
-        pytest.param("--- {kind: Certificate, metadata: {name: mx}, spec: {}}\n...\n", id="one line"),
-        pytest.param("kind: Certificate\nmetadata: {name: mx}\nspec: {}\n# the end", id="no line end"),
+        pytest.param(
+            HEAD + "spec: {days: 0o17, on: 017}\n",
+            id="octal",
+        ),
+        pytest.param(
+            HEAD + "spec: {days: 1:30}\n",
+            id="sexagesimal",
+        ),
+        pytest.param(
+            HEAD + "spec: {a: &a [1], b: *a}\n",
+            id="anchors",
+        ),
+        pytest.param(
+            HEAD + "spec:\n  x: No\n  y: yes\n",
+            id="booleans",
+        ),
+        pytest.param(
+            HEAD + "spec: {x: 2026-01-01, t: 1e3}\n",
+            id="dates",
+        ),
+        pytest.param(
+            "%YAML 1.1\n---\n" + HEAD + "spec: {}\n",
+            id="a directive",
+        ),
+        pytest.param(
+            "--- {apiVersion: letterlock.dev/v1alpha1, kind: Certificate, metadata: {name: mx}, spec: {}}\n...\n",
+            id="one line",
+        ),
+        pytest.param(
+            HEAD + "spec: {}\n# the end",
+            id="no line end",
+        ),
     ],
 )
 def test_what_comes_out_means_what_was_meant_or_nothing_comes_out(text: str):
