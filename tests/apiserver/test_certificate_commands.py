@@ -129,7 +129,8 @@ def _run(block: str) -> None:
             continue
         for line in found:
             command, _, file = line.partition(" > ")
-            done = well(*shlex.split(command)[1:])
+            # The library of Kubernetes reads the variable once, when it is imported.
+            done = well(*shlex.split(command)[1:], "--kubeconfig", os.environ["KUBECONFIG"])
             if file:
                 Path(file).write_text(done.stdout)
 
