@@ -105,6 +105,15 @@ class Watched:
         waiting.until(lambda: len(self.told()) >= count, seconds=60, what=f"{count} alerts in the mailbox")
         return self.told()
 
+    def wait_closed(self) -> None:
+        """Return once no connection is kept for the next message: one that was made well may be used again."""
+        done = [
+            line["dcid"] for line in self.member.log() if str(line.get("message")).startswith("Message done")
+        ]
+        waiting.until(
+            lambda: all(self.member.logged(f"DCID {dcid} close") for dcid in done), what="closed connections"
+        )
+
     def failed(self) -> int:
         """Attempts that failed in TLS, as the log has them."""
         return sum("TLS was required but" in str(line.get("message")) for line in self.member.log())
@@ -180,6 +189,7 @@ def test_those_inside_the_failing_domain_are_left_out_and_named_and_nobody_is_to
     assert watched.member.logged(f"Alert not sent to <inside@{PARTNER}>, whose own domain fails")
     # The alert itself cannot bounce, nor be told of: its own domain fails now, and nobody is left to tell.
     watched.watchers.use_certificate(watched.authority.issue("unknown.example"))
+    watched.wait_closed()
     watched.recipients = [takes(f"ops@{WATCHERS}")]
     watched.listener_pem = pair("mx.letterlock.example", (-400, 3))
     watched.member.wait_running(watched.publish())
