@@ -69,7 +69,7 @@ def secret(where: Where, name: str) -> dict[str, bytes]:
 
 def state_directory(where: Where) -> Path:
     """The state of `letterlock up` that `where` means. Raises CommandError."""
-    from letterlock_cli.up.state import default_directory
+    from letterlock_cli.up.places import default_directory
 
     directory = where.state or default_directory(cast("Path", where.directory))
     if not (directory / "status").is_dir():
@@ -82,7 +82,8 @@ def state_directory(where: Where) -> Path:
 
 def up_runs(where: Where) -> bool:
     """Whether a `letterlock up` serves the folder of `where` now."""
-    from letterlock_cli.up.state import State, default_directory
+    from letterlock_cli.up.places import default_directory
+    from letterlock_cli.up.state import State
 
     return State(where.state or default_directory(cast("Path", where.directory))).is_served()
 

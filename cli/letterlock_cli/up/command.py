@@ -5,9 +5,10 @@ import os
 from pathlib import Path
 
 from letterlock_cli.failures import CommandError
+from letterlock_cli.up.places import default_directory
 from letterlock_cli.up.reconcile import Up
 from letterlock_cli.up.screen import screen
-from letterlock_cli.up.state import State, default_directory
+from letterlock_cli.up.state import State
 
 
 def run(folder: Path, state: Path | None, workers: int | None, notes: Path | None) -> None:

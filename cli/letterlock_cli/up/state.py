@@ -34,7 +34,6 @@ from letterlock_cli.up.atomic import make_directory, remove_link, swap_directory
 from letterlock_operator.plan import AnyStatus, TextFile
 from letterlock_operator.world import Keep
 
-DEFAULT_PARENT: Final = ".letterlock"
 type Key = tuple[str, str]
 """(kind, name)."""
 
@@ -43,11 +42,6 @@ _OWNER_FILE: Final = ".owner"
 _INPUTS_FILE: Final = ".inputs"
 _PROBLEMS_FILE: Final = "problems"
 _LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-def default_directory(folder: Path) -> Path:
-    """Where the state of `folder` lives without --state: `.letterlock/NAME` in the working directory."""
-    return Path(DEFAULT_PARENT) / folder.resolve().name
 
 
 class State:
