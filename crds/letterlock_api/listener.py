@@ -54,7 +54,10 @@ class ReceptionTLS(Model):
     ciphers: Ciphers | None = None
     """OpenSSL cipher list for TLS 1.2 and below."""
     client_certificate: Literal["None", "Optional", "Required"] | None = None
-    """Whether clients are asked for a certificate, and must show a valid one. Built in: None."""
+    """Whether clients are asked for a certificate, and must show a valid one. Built in: None.
+
+    It is asked for within TLS: where mode is Preferred, clients in clear text show none.
+    """
     client_certificates: ClientCertificates | None = None
     """Which client certificates count."""
     required_for_senders: Annotated[list[AddressPattern], Field(max_length=63)] = Field(
