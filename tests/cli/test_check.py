@@ -24,8 +24,11 @@ def running(tmp_path: Path) -> Iterator[Upped]:
 
 
 def asked(run: Upped, *arguments: str, status: int = 0) -> list[dict[str, Any]]:
-    """The findings of a check as JSON; it must end with this status."""
-    return json.loads(letterlock_checks(run, *arguments, "-o", "json", status=status))
+    """The findings of a check as JSON; it must end with this status. In this process: it starts sooner."""
+    where = ("--dir", str(run.folder), "--state", str(run.state), "-o", "json")
+    done = CliRunner().invoke(app, ["check", *arguments, *where])
+    assert done.exit_code == status, done.output
+    return json.loads(done.stdout)
 
 
 def letterlock_checks(run: Upped, *arguments: str, status: int = 0) -> str:
