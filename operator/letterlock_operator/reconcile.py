@@ -130,10 +130,9 @@ class Reconciler:
         if self._may_act is not None:
             await self._may_act.wait()
         known = self._store.namespace(namespace)
-        if not await self._scopes.ours(namespace):
-            taken = await self._scopes.tell(namespace, list(known.objects["MailGateway"].values()))
-            return _LOOK_AT_OTHERS if taken else _TRY_AGAIN
-        await self._list(namespace)
+        ours = await self._scopes.ours(namespace)
+        if ours:
+            await self._list(namespace)
         if not any(known.objects[kind] for kind in KINDS):
             await self._following.members(namespace, {})
             self._store.forget(namespace)
@@ -142,6 +141,9 @@ class Reconciler:
             self._memories.pop(namespace, None)
             self._relist_at.pop(namespace, None)
             return None
+        if not ours:
+            taken = await self._scopes.tell(namespace, list(known.objects["MailGateway"].values()))
+            return _LOOK_AT_OTHERS if taken else _TRY_AGAIN
         members = await self._following.members(namespace, wanted(known))
         memory = self._memories.setdefault(namespace, Memory())
         asked: Mapping[str, SigningRequest] | Unreadable = {}

@@ -145,6 +145,7 @@ def test_admission_policies_protect_the_system_list_and_warn(
             assert demo not in applied(kubectl, named), offered
         # With its namespace it goes.
         kubectl("delete", "namespace", namespace, "--wait=true", "--timeout=90s")
+        kubectl("create", "namespace", namespace)  # the fixture deletes it once more
 
 
 def applied(kubectl: Kubectl, manifest: dict[str, Any]) -> str:
