@@ -72,7 +72,7 @@ def import_(
       letterlock calist import partners partners.txt -n mail
       letterlock calist import bank bank-ca.pem --scope Referenced --dir ./mail
     """
-    from letterlock_cli.targets import target
+    from letterlock_cli.targets import check, target
 
     if wanted == _SYSTEM:
         raise CommandError("the system list comes with the product: import the file under another name")
@@ -80,6 +80,8 @@ def import_(
     pem = _pem(file, passphrase_file)
     there = target(where)
     present = there.find("CAList", wanted)
+    if present is not None:
+        check(present)
     before = ca_lists.counting(where, there, wanted) if present is not None else ()
     choice = {"scope": scope, "gatewayRef": {"name": gateway} if gateway else None}
     spec = {key: value for key, value in choice.items() if value is not None}

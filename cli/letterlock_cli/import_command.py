@@ -79,13 +79,15 @@ def import_(
       letterlock certificate import mx mx0.p12 --member default-0
     """
     from letterlock_cli.judging import check_certificate
-    from letterlock_cli.targets import keep, manifest, target
+    from letterlock_cli.targets import check, keep, manifest, target
 
     where = Where(directory, state, namespace, kubeconfig, context)
     content = certificate_files.content(file)
     secret = passphrases.given(passphrase_file, passphrase_env, ask=passphrase_prompt)
     there = target(where)
     present = there.find("Certificate", wanted)
+    if present is not None:
+        check(present)
     chain, secret = _opened(wanted, file, content, secret)
     print_fields(descriptions.summary(chain.leaf, chain.intermediates, datetime.now(UTC)))
     stem = f"{wanted}-pkcs12"

@@ -63,7 +63,7 @@ def upload(
       letterlock certificate upload mx --certificate answer.p7b --member default-0 --dir ./mail
     """
     from letterlock_cli.judging import check_certificate
-    from letterlock_cli.targets import spec_of, target
+    from letterlock_cli.targets import check, spec_of, target
 
     where = Where(directory, state, namespace, kubeconfig, context)
     files = [certificate, *(intermediates or ())]
@@ -90,6 +90,7 @@ def upload(
     present = there.find("Certificate", wanted)
     if present is None:
         raise CommandError(f"there is no Certificate {wanted} to write to: see --dir")
+    check(present)
     put(present)
     check_certificate(there, present)
     print(there.change("Certificate", wanted, put))

@@ -18,7 +18,7 @@ from ruamel.yaml.error import YAMLError
 from ruamel.yaml.scalarstring import LiteralScalarString
 
 from letterlock_api.base import API_VERSION
-from letterlock_cli.objects import Object, part
+from letterlock_cli.objects import Object
 
 # RFC 7468 ends lines at 64 characters, and long names are not to be broken.
 _WIDTH: Final = 4096
@@ -145,7 +145,9 @@ def matches(manifest: Object, kind: str, name: str | None = None) -> bool:
     version = "v1" if kind in {"Secret", "ConfigMap"} else API_VERSION
     if (manifest.get("apiVersion"), manifest.get("kind")) != (version, kind):
         return False
-    return name is None or part(manifest, "metadata").get("name") == name
+    metadata: Any = manifest.get("metadata")
+    named: Any = cast("Object", metadata).get("name") if isinstance(metadata, dict) else None
+    return name is None or named == name
 
 
 def _matching(manifests: Iterator[Any], kind: str, name: str) -> list[Object]:

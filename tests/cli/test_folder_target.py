@@ -8,6 +8,8 @@ import pytest
 from letterlock_cli.failures import CommandError
 from letterlock_cli.folder_target import FolderTarget
 from letterlock_cli.targets import keep, manifest
+from tests.certificates.programs import pair
+from tests.cli.commands import letterlock
 
 
 @pytest.fixture
@@ -75,3 +77,18 @@ def test_a_file_that_is_no_yaml_is_named_and_passed_over(folder: Path, capsys: p
     (folder / "a.yaml").write_text("{")
     there(folder).create(manifest("Certificate", "mx", {}))
     assert "a.yaml cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("spec", ["[1]", "1", "{certificates: [1]}"])
+def test_a_manifest_that_makes_no_sense_is_refused_in_one_line(folder: Path, tmp_path: Path, spec: str):
+    _, certificate = pair(tmp_path)
+    file = folder / "mx.yaml"
+    text = f"apiVersion: letterlock.dev/v1alpha1\nkind: CAList\nmetadata: {{name: mx}}\nspec: {spec}\n"
+    file.write_text(text)
+    assert "CAList/mx: spec" in letterlock("calist", "import", "mx", certificate, "--dir", folder).error
+    assert file.read_text() == text
+
+
+def test_a_manifest_without_a_name_is_no_manifest(folder: Path):
+    (folder / "mx.yaml").write_text("apiVersion: letterlock.dev/v1alpha1\nkind: CAList\nmetadata: mx\n")
+    assert there(folder).find("CAList", "mx") is None
