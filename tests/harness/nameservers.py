@@ -3,19 +3,22 @@
 Both run in the foreground from a directory of their own, on loopback ports, and are ended by their process ids.
 """
 
+import contextlib
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 import dns.exception
 import dns.message
 import dns.query
 import dns.rcode
+import psutil
 
 from tests.harness import programs, waiting
 
@@ -81,6 +84,19 @@ class NameServers:
         """Where unbound answers."""
         return f"127.0.0.1:{self._ports[1]}"
 
+    def pause(self, program: Literal["nsd", "unbound"]) -> None:
+        """From now on it takes questions, and answers none, until `resume`."""
+        self._send(program, signal.SIGSTOP)
+
+    def resume(self, program: Literal["nsd", "unbound"]) -> None:
+        """It answers again."""
+        self._send(program, signal.SIGCONT)
+
+    def _send(self, program: Literal["nsd", "unbound"], number: signal.Signals) -> None:
+        started = psutil.Process(self._processes[("nsd", "unbound").index(program)].pid)
+        for one in (started, *started.children(recursive=True)):
+            one.send_signal(number)
+
     def __enter__(self) -> Self:
         try:
             return self._start()
@@ -135,6 +151,9 @@ class NameServers:
         return found.rcode() == dns.rcode.NOERROR and bool(found.answer)
 
     def _remove(self) -> None:
+        for program in ("nsd", "unbound")[: len(self._processes)]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self.resume(program)
         for process in reversed(self._processes):
             process.terminate()
         for process in self._processes:

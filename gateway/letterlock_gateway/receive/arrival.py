@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 from letterlock_gateway.receive import access, admission, proxy, sockets, times
 from letterlock_gateway.receive.access import Address, Match, NamesNeeded
 from letterlock_gateway.receive.hub import Hub
+from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.terms import CHECK, ListenerTerms, Terms
 
 _NOBODY: Final = ipaddress.IPv4Address(0)
@@ -132,14 +133,8 @@ class Arrival(asyncio.Protocol):
             raise
         finally:
             self._header = None
-        names: list[str] | None = None
-        try:
-            match = self._listener.access.match(address, None)
-        except NamesNeeded:
-            names = await self._hub.hosts().names_of(address)
-            match = self._listener.access.match(address, names)
         if not self._lost:
-            self._begin(address, match, names)
+            self._admit(address)
 
     # Who it is
 
@@ -165,13 +160,23 @@ class Arrival(asyncio.Protocol):
         try:
             match = self._listener.access.match(address, None)
         except NamesNeeded:
-            self._wait(Mode.NAMES, times.SHORT)
-            self._spawn(self._admit_by_name(address))
+            refusal = self._hub.limits.wait(self._listener.name, self._listener.max_concurrency)
+            if refusal is None:
+                self._wait(Mode.NAMES, times.SHORT)
+                self._spawn(self._admit_by_name(address))
+                return
+            self._hub.mail_log.info(
+                f"Connection to {self._listener.name} from {address} refused: {refusal.text}"
+            )
+            self._refuse(refusal)
         else:
             self._begin(address, match, None)
 
     async def _admit_by_name(self, address: Address) -> None:
-        names = await self._hub.hosts().names_of(address)
+        try:
+            names = await self._hub.hosts().names_of(address)
+        finally:
+            self._hub.limits.waited(self._listener.name)
         if self._lost:
             return
         self._begin(address, self._listener.access.match(address, names), names)
@@ -189,8 +194,12 @@ class Arrival(asyncio.Protocol):
             self._terms = guest.terms
             self._admitted(guest.terms)
             return
-        if not listener.implicit_tls:
-            self._transport.write(guest.refusal.wire)
+        self._refuse(guest.refusal)
+
+    def _refuse(self, refusal: Reply) -> None:
+        """One word to it, and no more; none where it expects TLS."""
+        if not self._listener.implicit_tls:
+            self._transport.write(refusal.wire)
         self._close()
 
     # Ends

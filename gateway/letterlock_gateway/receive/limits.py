@@ -37,6 +37,19 @@ class Limits:
             return replies.TOO_MANY_FROM_HOST
         return None
 
+    def wait(self, listener: str, most: int) -> Reply | None:
+        """A connection begins to wait for its names, and counts until `waited`; or the refusal.
+
+        It has not entered yet: without a bound, a name server that is slow would let any number of them pile up.
+        """
+        if self._tally.take(self._tally.key("waiting", listener), 1, most):
+            return None
+        return replies.TOO_MANY_CONNECTIONS
+
+    def waited(self, listener: str) -> None:
+        """A connection that had waited for its names does so no more."""
+        self._tally.add(self._tally.key("waiting", listener), -1)
+
     def leave(self, listener: str, host: str) -> None:
         """A connection that had entered ends."""
         for key in self._keys(listener, host):
