@@ -2,7 +2,7 @@
 
 import argparse
 
-from tests.bench import propagation, rest, throughput
+from tests.bench import attacks, propagation, rest, throughput
 from tests.bench.report import Report
 from tests.bench.throughput import Scenario
 
@@ -11,7 +11,8 @@ def main() -> None:
     """Run what the arguments ask for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
-    parser.add_argument("--only", choices=("throughput", "rest", "propagation"), help="one part alone")
+    parts = ("throughput", "rest", "propagation", "attacks")
+    parser.add_argument("--only", choices=parts, help="one part alone")
     wanted = parser.parse_args()
     rounds, messages = (2, 500) if wanted.quick else (5, 2000)
     report = Report()
@@ -25,6 +26,11 @@ def main() -> None:
     if wanted.only in (None, "propagation"):
         report.heading("Propagation, and the operator at rest")
         propagation.measure(report, 3 if wanted.quick else 20)
+    if wanted.only in (None, "attacks"):
+        report.heading(
+            f"An honest client's session (STARTTLS, 1 KB) while {attacks.ATTACKERS} strangers attack"
+        )
+        attacks.measure(report, 2 if wanted.quick else 5)
     print(f"\nJSON lines: {report.path}")
 
 

@@ -29,6 +29,8 @@ class Connection(Arrival):
         """The client asked for TLS."""
         self._choked = False
         """The client does not read what we write."""
+        self._resting = False
+        """It is the turn of others: this client has just had much read."""
         self._inbox = Inbox(hub, self._read_or_not)
         self._patience = times.Patience()
 
@@ -41,6 +43,8 @@ class Connection(Arrival):
             self._patience.octets += len(data)
             session.feed(data)
             self._after()
+            if len(data) >= times.MUCH:
+                self._rest(times.REST if session.message is None else 0)
         elif self._mode is Mode.PROXY:
             self._early += data
             self._read_proxy_header()
@@ -51,6 +55,16 @@ class Connection(Arrival):
             self._early += data
             if self._mode is Mode.NAMES:
                 self._transport.pause_reading()  # only now: uvloop begins to read after `connection_made`
+
+    def _rest(self, seconds: float) -> None:
+        """Read no more until the others have had their turn: else who sends without end has the worker for itself."""
+        self._resting = True
+        self._read_or_not()
+        self._loop.call_later(seconds, self._rested)
+
+    def _rested(self) -> None:
+        self._resting = False
+        self._read_or_not()
 
     def eof_received(self) -> bool:
         """The client will send nothing more. True: it still gets an answer to what it sent."""
@@ -151,7 +165,7 @@ class Connection(Arrival):
         """Read on, unless somebody has to catch up first: we, the client, or the disk."""
         if self._lost or self._mode is Mode.CLOSING:
             return
-        if self._busy or self._choked or self._inbox.full:
+        if self._busy or self._choked or self._resting or self._inbox.full:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
