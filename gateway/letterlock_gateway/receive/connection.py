@@ -64,7 +64,8 @@ class Connection(Arrival):
 
     def _rested(self) -> None:
         self._resting = False
-        self._read_or_not()
+        if self._mode is Mode.OPEN:  # a handshake reads by itself
+            self._read_or_not()
 
     def eof_received(self) -> bool:
         """The client will send nothing more. True: it still gets an answer to what it sent."""
