@@ -240,11 +240,16 @@ def _keep_lines(of: typer.Typer) -> None:
             _keep_lines(group.typer_instance)
 
 
+def _called() -> str:
+    """The name that people call it by: kubectl runs its plugins as `kubectl-NAME`."""
+    return "kubectl letterlock" if Path(sys.argv[0]).name.startswith("kubectl-") else "letterlock"
+
+
 def main() -> None:
     """Run the command line. Exit status: 0, 1 for failures (one line on stderr), 2 for wrong usage."""
     _keep_lines(app)
     try:
-        app()
+        app(prog_name=_called())
     except CommandError as failure:
         print(f"error: {failure}", file=sys.stderr)
         sys.exit(1)

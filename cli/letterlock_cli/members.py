@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _SPOOL: Final = "/var/spool/letterlock"
 _CONTAINER: Final = "gateway"
 
+# Answered from the spool, whether a member runs or not.
+_WITHOUT_MEMBER: Final = frozenset({"find", "waiting"})
+
 type Request = dict[str, Any]
 
 
@@ -68,7 +71,7 @@ def _in_folder(state: Path, request: Request, member: str) -> list[Answer]:
             try:
                 found.append(Answer(spool.name, answer_here(spool, json.dumps(request))))
             except CommandError as problem:
-                hint = "; does `letterlock up` run?" if request["do"] != "find" else ""
+                hint = "; does `letterlock up` run?" if request["do"] not in _WITHOUT_MEMBER else ""
                 found.append(Answer(spool.name, {}, f"{problem}{hint}"))
     return found
 

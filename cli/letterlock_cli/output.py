@@ -7,6 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
+from letterlock_cli import colours
 from letterlock_cli.objects import Object, conditions
 
 # Conditions that people must hear of even when they asked for machine output: warnings go to stderr.
@@ -21,9 +22,10 @@ class Format(StrEnum):
     YAML = "yaml"
 
 
-def print_objects(objects: Sequence[Object], form: Format, *, single: bool = False) -> None:
-    """Objects for machines: one alone, or a List as kubectl prints it. Not for the table."""
-    body: Any = objects[0] if single else {"apiVersion": "v1", "kind": "List", "items": list(objects)}
+def print_objects(objects: Sequence[Object], form: Format, *, single: bool = False, **beside: object) -> None:
+    """Objects for machines: one alone, or a List as kubectl prints it, and what is `beside` it. Not for the table."""
+    listed = {"apiVersion": "v1", "kind": "List", **beside, "items": list(objects)}
+    body: Any = objects[0] if single else listed
     if form is Format.JSON:
         print(json.dumps(body, indent=2, ensure_ascii=False))
     else:
@@ -49,8 +51,15 @@ def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], nothing:
         return
     shown = [headings, *([line(cell) for cell in row] for row in rows)]
     widths = [max(len(row[i]) for row in shown) for i in range(len(headings))]
-    for row in shown:
-        print("   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    for number, row in enumerate(shown):
+        cells = [cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        made = [colours.painted(cell, "heading") if number == 0 else colours.judged(cell) for cell in cells]
+        print("   ".join(made).rstrip())
+
+
+def heading(title: str, *, first: bool = False) -> None:
+    """The title of what comes below it."""
+    print(("" if first else "\n") + colours.painted(title, "heading"))
 
 
 def print_fields(rows: Sequence[tuple[str, str]]) -> None:

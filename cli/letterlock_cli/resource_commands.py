@@ -1,4 +1,4 @@
-"""Commands that show resources: `status`, and `list` and `show` per kind.
+"""Commands that show resources: `list` and `show` per kind; and which groups of commands there are.
 
 Called by `main`, which registers them.
 """
@@ -17,6 +17,7 @@ from letterlock_cli import (
     descriptions,
     import_command,
     passphrases,
+    status_command,
     upload_command,
 )
 from letterlock_cli.columns import LISTINGS, Listing
@@ -62,7 +63,7 @@ _GROUP_HELP: Final = {
 
 def register(app: typer.Typer) -> None:
     """Add the commands to `app`."""
-    app.command()(status)
+    app.command()(status_command.status)
     groups = {
         group: typer.Typer(help=text, no_args_is_help=True, rich_markup_mode=None)
         for group, text in _GROUP_HELP.items()
@@ -75,42 +76,6 @@ def register(app: typer.Typer) -> None:
         groups[group].command(command, short_help=short_help)(function)
     for group, commands in groups.items():
         app.add_typer(commands, name=group)
-
-
-def status(
-    *,
-    directory: Directory = None,
-    state: StateDirectory = None,
-    namespace: Namespace = None,
-    kubeconfig: Kubeconfig = None,
-    context: Context = None,
-    output: Output = Format.TABLE,
-) -> None:
-    r"""Show every resource with its conditions.
-
-    Programmed is True where every gateway member runs exactly what the resource says now.
-
-    \b
-    Examples:
-      letterlock status -n mail
-      letterlock status --dir examples/quickstart
-    """
-    found = resources(Where(directory, state, namespace, kubeconfig, context))
-    if output is not Format.TABLE:
-        print_objects(found, output)
-        return
-    rows = [
-        (
-            item["kind"],
-            name(item),
-            condition(item, "Accepted"),
-            condition(item, "Programmed"),
-            _what_is_wrong(item),
-        )
-        for item in found
-    ]
-    print_table(("KIND", "NAME", "ACCEPTED", "PROGRAMMED", "MESSAGE"), rows, "no resources")
-    warn(found)
 
 
 def _list_command(listing: Listing) -> Callable[..., None]:
@@ -262,14 +227,6 @@ def _plain(value: object) -> str:
     if isinstance(value, dict):
         return " ".join(f"{key}={one}" for key, one in cast("dict[str, Any]", value).items())
     return str(value)
-
-
-def _what_is_wrong(item: Object) -> str:
-    """What the first condition that is False says."""
-    for one in conditions(item):
-        if one["status"] == "False":
-            return " ".join(str(one.get("message", "")).split())
-    return ""
 
 
 # In the order in which their groups list them; help is one line in such a list.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from letterlock_gateway.manage import control
-from letterlock_gateway.spool.tracking import Query, find
+from letterlock_gateway.spool.tracking import Query, find, waiting
 
 
 def finding(query: Query) -> dict[str, Any]:
@@ -20,7 +20,7 @@ def finding(query: Query) -> dict[str, Any]:
 def answer(spool: Path, request: dict[str, Any]) -> dict[str, Any]:
     """The answer to `request` of the member whose spool directory this is.
 
-    `request`: `finding`, an order of `queue`, or `checking.request`.
+    `request`: `finding`, `{"do": "waiting"}`, an order of `queue`, or `checking.request`.
     Raises SpoolUnreadable, control.NotRunning, and for `checking.request` mount.MountRefused.
     """
     if request["do"] == "check":
@@ -28,6 +28,8 @@ def answer(spool: Path, request: dict[str, Any]) -> dict[str, Any]:
         from letterlock_gateway.manage import checking
 
         return checking.inside(spool, request)
+    if request["do"] == "waiting":
+        return waiting(spool)
     if request["do"] == "find":
         return {"messages": find(spool, Query(**request["query"]))}
     return asyncio.run(control.ask(spool, request))

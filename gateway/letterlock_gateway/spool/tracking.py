@@ -7,6 +7,7 @@ for them. Spools of a member that does not run can be read too.
 import contextlib
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,6 +19,13 @@ from letterlock_gateway.spool.schema import DATABASE, VERSION
 
 # Seconds to wait where the database is being opened or upgraded just now.
 _BUSY: Final = 5.0
+
+# Of a queue, so many domains are named.
+_DOMAINS: Final = 5
+_OLDEST: Final = """
+SELECT m.queued_at FROM recipient r JOIN message m ON m.mid = r.mid WHERE r.outcome IS NULL ORDER BY r.rid LIMIT 1
+"""
+_BY_DOMAIN: Final = "SELECT domain, COUNT(*) FROM recipient WHERE outcome IS NULL GROUP BY domain"
 
 type Found = dict[str, Any]
 """A message as commands print it: camelCase, times as RFC 3339, nothing that is not known."""
@@ -58,6 +66,31 @@ def find(spool: Path, query: Query) -> list[Found]:
         except (sqlite3.Error, OSError, ValueError) as problem:
             raise SpoolUnreadable(f"{directory}: {problem}") from problem
     return sorted(found, key=lambda one: one["receivedAt"], reverse=True)[: query.limit]
+
+
+def waiting(spool: Path) -> Found:
+    """What waits in a member's queue: recipients, since when the oldest does, and the domains with most of them.
+
+    Raises SpoolUnreadable.
+    """
+    if not spool.is_dir():
+        raise SpoolUnreadable(f"there is no spool in {spool}")
+    oldest: list[float] = []
+    domains: Counter[str] = Counter()
+    for directory in _spools(spool):
+        try:
+            with contextlib.closing(_open(directory)) as connection:
+                # Numbers rise with time: the first of the index is the oldest, and no other row is read.
+                oldest += [row[0] for row in connection.execute(_OLDEST)]
+                domains.update({row[0]: row[1] for row in connection.execute(_BY_DOMAIN)})
+        except (sqlite3.Error, OSError, ValueError) as problem:
+            raise SpoolUnreadable(f"{directory}: {problem}") from problem
+    return _known(oldest=_moment(min(oldest, default=None))) | {
+        "recipients": domains.total(),
+        "domains": [
+            {"domain": domain, "recipients": count} for domain, count in domains.most_common(_DOMAINS)
+        ],
+    }
 
 
 def _spools(spool: Path) -> Iterator[Path]:
