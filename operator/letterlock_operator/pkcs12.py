@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from letterlock_api.conditions import Reason
-from letterlock_operator.decide import chains, keeping
+from letterlock_operator.decide import chains, keeping, room
 from letterlock_operator.decide.pems import Refused
 from letterlock_operator.plan import ExportedFile, Import
 
@@ -79,6 +79,9 @@ def opened(order: Import, now: datetime) -> dict[str, bytes]:
         raise Refused(
             Reason.EXPIRED, f"the certificate in it expired on {chain.end:%Y-%m-%d}: import another"
         )
+    too_large = room.larger_than_all("what is in it", len(chain.pem))
+    if too_large:
+        raise Refused(*too_large)
     return {
         keeping.KEY: contents.key,
         keeping.CERTIFICATE: chain.certificates_pem,

@@ -172,8 +172,10 @@ class Mount:
     """Private keys with their chains, and credentials for next hops: Secrets."""
     ca_files: Mapping[str, bytes]
     """CA certificates: ConfigMaps."""
-    shards: Mapping[str, int] = field(default_factory=dict[str, int])
+    shards: Mapping[str, int]
     """By file: the number of the Secret or ConfigMap that it lies in, where there are several."""
+    encoded: bytes
+    """The snapshot as `snapshot.json`: large ones take long to encode, so it is done once, and not by `act`."""
 
 
 @dataclass(frozen=True)

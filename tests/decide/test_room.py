@@ -10,15 +10,18 @@ from letterlock_operator import names
 from letterlock_operator.decide import decide, fitting, room
 from letterlock_operator.plan import Plan
 from letterlock_operator.world import Keep, World
+from tests.decide.authority import intermediate
 from tests.decide.builders import (
     NOW,
     ca_list,
     certificate,
+    certificate_status,
     condition,
     destination,
     gateway,
     issued,
     listener,
+    lived,
     verdict,
     world,
 )
@@ -89,7 +92,7 @@ def test_a_list_that_has_grown_too_large_stays_as_it_was():
     plan = decide(world(gateway(), grown, **mounted(before)), NOW)
     assert verdict(plan, "CAList", "own", "Ready") == ("False", "TooLarge")
     said = condition(plan, "CAList", "own", "Ready").message
-    assert "larger than members can mount" in said
+    assert "more than members can mount" in said
     assert "the earlier list (3 certificates) stays in force" in said
     assert plan.mounts["default"].ca_files == before.mounts["default"].ca_files
 
@@ -143,6 +146,19 @@ def test_a_renewed_certificate_without_room_is_served_as_it_was(monkeypatch: pyt
     assert plan.mounts["default"].tls_files == before.mounts["default"].tls_files
 
 
+def test_an_upload_that_is_larger_than_any_object_is_refused_before_it_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    secrets, _ = lived(gateway(), certificate())
+    request = certificate_status(decide(world(gateway(), certificate(), secrets=secrets), NOW)).request or ""
+    signed = [{"certificate": intermediate().sign(request), "intermediates": intermediate().pem}]
+    monkeypatch.setattr(room, "SHARD", 1000)
+    after, plan = lived(gateway(), certificate(signed=signed), secrets=secrets)
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "TooLarge")
+    assert "the present certificate stays in use" in condition(plan, "Certificate", "mx", "Ready").message
+    assert after == secrets
+
+
 def test_credentials_without_room_hold_the_mail_back(monkeypatch: pytest.MonkeyPatch):
     from letterlock_operator import issuing
 
@@ -156,6 +172,7 @@ def test_credentials_without_room_hold_the_mail_back(monkeypatch: pytest.MonkeyP
     }
     plan = decide(world(gateway(), control, secrets=secrets), NOW)
     assert verdict(plan, "DestinationControl", "smart", "Accepted") == ("False", "TooLarge")
+    assert "held back" in condition(plan, "DestinationControl", "smart", "Accepted").message
     (entry,) = [one for one in plan.mounts["default"].snapshot.destinations if one.resource == "smart"]
     assert (entry.restricts_ca_lists, entry.ca_lists) == (True, []), "verified against nobody: held"
 

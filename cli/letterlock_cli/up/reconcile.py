@@ -191,7 +191,7 @@ def _manifest(ensure: Ensure) -> dict[str, object]:
 def _mounted_files(mount: Mount, identity: Keep) -> dict[str, bytes]:
     """All files of a member's mount, by name."""
     return {
-        SNAPSHOT_FILE: mount.snapshot.encode(),
+        SNAPSHOT_FILE: mount.encoded,
         **mount.tls_files,
         **mount.ca_files,
         INTERNAL_CERTIFICATE_FILE: identity.data[INTERNAL_CERTIFICATE_FILE],

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash, decode
+from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
 from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
 from letterlock_operator import names
 from letterlock_operator.act import derived
@@ -26,13 +26,13 @@ _log = logging.getLogger(__name__)
 
 async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[Member]) -> None:
     """Bring the gateway's mounted objects closer to `mount`. Raises api.APIError."""
-    snapshot = mount.snapshot.encode()
-    current = content_hash(snapshot)
+    snapshot = mount.encoded.decode()
+    current = content_hash(mount.encoded)
     stored = cluster.known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
     data: Mapping[str, str] = (stored or {}).get("data") or {}
-    in_place = data.get(SNAPSHOT_FILE) == snapshot.decode()
+    before = data.get(SNAPSHOT_FILE, "")
     everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
-    keep = None if in_place and everybody else _named(data.get(SNAPSHOT_FILE, ""))
+    keep = "" if before == snapshot and everybody else before
     keys = await _shards(cluster, gateway, "Secret", mount, keep)
     if not keys or not await _shards(cluster, gateway, "ConfigMap", mount, keep):
         _log.warning("gateway %s/%s keeps its snapshot: a name is taken", cluster.namespace, gateway)
@@ -44,7 +44,7 @@ async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[
             gateway,
             "ConfigMap",
             names.snapshot_config_map(gateway),
-            {SNAPSHOT_FILE: snapshot.decode()},
+            {SNAPSHOT_FILE: snapshot},
         ),
     )
 
@@ -55,21 +55,11 @@ async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None
     await derived.put(cluster, _object(cluster, gateway, "Secret", names.member_secret(gateway), data))
 
 
-def _named(snapshot: str) -> frozenset[str]:
-    """The files of the snapshot in place; one that cannot be read is none of ours."""
-    try:
-        return frozenset(decode(snapshot.encode()).files)
-    except ValueError:
-        return frozenset()
-
-
-async def _shards(
-    cluster: Cluster, gateway: str, kind: str, mount: Mount, keep: frozenset[str] | None
-) -> bool:
+async def _shards(cluster: Cluster, gateway: str, kind: str, mount: Mount, keep: str) -> bool:
     """Write the files, each to its shard. False: not all of the shards are ours.
 
-    `keep`: the files of the snapshot in place, which stay beside the new ones; None: no old file stays. Older ones
-    than these stay too, for members that are about to mount them, for as long as there is room.
+    `keep`: the snapshot in place, whose files stay beside the new ones; empty: no old file stays. Older ones than
+    these stay too, for members that are about to mount them, for as long as there is room.
     """
     ours = True
     secret = kind == "Secret"
@@ -83,8 +73,8 @@ async def _shards(
         old: Mapping[str, str] = (stored or {}).get("data") or {}
         if stored is None and not data:
             continue
-        content = data if keep is None else {**old, **data}
-        if keep is not None and _size(content, secret=secret) > _OBJECT:
+        content = {**old, **data} if keep else data
+        if _size(content, secret=secret) > _OBJECT:
             content = {**{file: text for file, text in old.items() if file in keep}, **data}
         ours &= await derived.put(cluster, _object(cluster, gateway, kind, name, content))
     return ours

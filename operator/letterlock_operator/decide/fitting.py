@@ -43,7 +43,7 @@ def build(
             {**judged, **_certificates_as_they_are(judged, refused)},
             before,
             now,
-            kept_back=dict.fromkeys(refused.credentials, room.finding(0, "keys")),
+            kept_back=dict.fromkeys(refused.credentials, room.held_back()),
         )
         placed = room.place(world, gateway.name, _sizes(world, draft))
         more = _without_room(placed.left, draft, world, gateway.name)
@@ -67,7 +67,7 @@ def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed) -> Outcome
     if problem is None:
         tls_files = {name: content for name, content in files.items() if is_private(name)}
         ca_files = {name: content for name, content in files.items() if name not in tls_files}
-        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards)
+        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards, encoded)
     return Outcome(
         gateway,
         draft.snapshot,

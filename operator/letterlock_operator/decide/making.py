@@ -9,7 +9,7 @@ from datetime import datetime
 
 from letterlock_api.certificate import CertificateSpec
 from letterlock_api.conditions import Reason, Type
-from letterlock_operator.decide import chains, keeping, uploading
+from letterlock_operator.decide import chains, keeping, room, uploading
 from letterlock_operator.decide.chains import Chain, Refused
 from letterlock_operator.decide.keeping import Held
 from letterlock_operator.decide.slots import MAKING, READY, Filled, Slot, nothing
@@ -153,10 +153,13 @@ def _fitting(held: Held, pem: bytes) -> tuple[Chain | None, bool, Finding | None
     """The uploaded chain with the key that it belongs to, and whether that is the prepared next key."""
     for key, from_next in ((held.key, False), (held.next_key, True)):
         try:
-            return chains.read(key, pem, strict=True), from_next, None
+            taken = chains.read(key, pem, strict=True)
         except Refused as refused:
             if refused.reason != Reason.KEY_MISMATCH:
                 return None, False, (refused.reason, f"signed: {refused.message}")
+        else:
+            too_large = room.larger_than_all("signed: the certificate with its chain", len(taken.pem))
+            return (None, False, too_large) if too_large else (taken, from_next, None)
     text = (
         "signed: the certificate is for another key than that of the request in status: have that one signed"
     )

@@ -68,15 +68,26 @@ def place(world: World, gateway: str, sizes: Mapping[str, int]) -> Placed:
 
 def finding(size: int, what: str) -> Finding:
     """Why something of `size` bytes (its largest file) has no place."""
-    if size > SHARD:
-        return (
-            Reason.TOO_LARGE,
-            f"with {size // 1024} KiB it is larger than members can mount: {SHARD // 1024} KiB",
-        )
-    return (
+    return larger_than_all("it", size) or (
         Reason.TOO_LARGE,
         f"there is no room for it beside the gateway's other {what}: remove some, or use a second MailGateway",
     )
+
+
+def larger_than_all(what: str, size: int) -> Finding | None:
+    """Why one file of `size` bytes could have no place, whatever else there is; None: it could."""
+    if size <= SHARD:
+        return None
+    return (
+        Reason.TOO_LARGE,
+        f"{what} has {size // 1024} KiB, more than members can mount: {SHARD // 1024} KiB",
+    )
+
+
+def held_back() -> Finding:
+    """Why a sign-in for next hops has no place, and what becomes of the mail that needs it."""
+    reason, text = finding(0, "keys")
+    return reason, f"its sign-in: {text}; until then, mail for these domains is held back"
 
 
 def _shard(file: str, size: int, lies: int | None, loads: Sequence[int]) -> int | None:

@@ -12,7 +12,7 @@ from typing import Final
 from letterlock_api.certificate import CertificateSpec, CertificateStatus
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.snapshot import content_hash
-from letterlock_operator.decide import chains, keeping, making
+from letterlock_operator.decide import chains, keeping, making, room
 from letterlock_operator.decide.chains import Chain, Refused
 from letterlock_operator.decide.keeping import Held
 from letterlock_operator.decide.slots import MAKING, READY, Filled, Slot, nothing
@@ -136,6 +136,9 @@ def _signed(case: _Case, chain: bytes, *, from_next: bool) -> Install | Finding:
         taken = chains.read(held.next_key if from_next else held.key, chain)
     except Refused as refused:
         return Reason.REQUEST_FAILED, f"what the signer signed cannot be used: {refused.message}"
+    too_large = room.larger_than_all("what the signer signed", len(taken.pem))
+    if too_large:
+        return Reason.REQUEST_FAILED, too_large[1]
     if taken.end <= case.now:
         return Reason.REQUEST_FAILED, f"the signer gave a certificate that ended on {taken.end:%Y-%m-%d}"
     return Install(

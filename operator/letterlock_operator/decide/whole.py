@@ -34,11 +34,6 @@ def decide(world: World, now: datetime) -> Plan:
     before = in_place.all_previous(world)
     whole = in_place.with_system_list(world, before)
     lists = authorities.judge_all(whole, before, now)
-    exported = exports.Exports(world)
-    for name, one in sorted(world.ca_lists.items()):
-        finding = exported.add(one, lists[name].entries) if lists[name].entries else None
-        if finding is not None and lists[name].accepted.holds:
-            lists[name] = replace(lists[name], accepted=accepted(finding))
     judged = certificates.judge_all(world, lists, now)
     outcomes = {
         name: _outcome(whole, gateway, lists, judged, before.get(name), now)
@@ -48,6 +43,11 @@ def decide(world: World, now: datetime) -> Plan:
         judged |= outcome.certificates
         # A list that one gateway has no room for is not what it says, whatever the others have.
         lists |= {name: one for name, one in outcome.lists.items() if not one.ready.holds}
+    exported = exports.Exports(world)
+    for name, one in sorted(world.ca_lists.items()):
+        finding = exported.add(one, lists[name].entries) if lists[name].entries else None
+        if finding is not None and lists[name].accepted.holds:
+            lists[name] = replace(lists[name], accepted=accepted(finding))
     kept = [*judged.values(), *(one.demo for one in outcomes.values() if one.demo is not None)]
     issues = [order for one in kept for order in one.issues]
     issues += [order for one in kept for order in one.exports]
