@@ -34,6 +34,7 @@ async def carry_out(
     api.Unavailable at once.
     """
     refused: list[str] = []
+    cluster.memory.wrote = False
 
     async def attempt(what: str, work: Awaitable[object]) -> None:
         try:
@@ -73,7 +74,7 @@ async def carry_out(
     await attempt("events", events.post(cluster, plan.events, now))
     if refused:
         raise NotCarriedOut("; ".join(refused))
-    return carried.again
+    return carried.again or cluster.memory.wrote
 
 
 async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:
@@ -101,4 +102,6 @@ async def _ensure(cluster: Cluster, ensure: Ensure) -> None:
         answer = await cluster.api.create(ensure.kind, cluster.namespace, body)
     except api.Conflict:
         answer = await cluster.api.get(ensure.kind, cluster.namespace, ensure.name)
-    cluster.seen(ensure.kind, answer)
+        cluster.seen(ensure.kind, answer)
+    else:
+        cluster.wrote(ensure.kind, answer)

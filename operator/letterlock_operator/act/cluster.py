@@ -27,6 +27,8 @@ class Memory:
     """Events of the plan before, by name; None before the first plan."""
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
     """Imports that did not work, by what was to be imported."""
+    wrote: bool = False
+    """Whether something was written that decisions rest on: the watch shows nothing new of it any more."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,11 @@ class Cluster:
     def seen(self, kind: str, item: Object) -> None:
         """An answer to a write: the newest state of an object."""
         self.store.put(kind, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
+
+    def wrote(self, kind: str, item: Object) -> None:
+        """An answer to a write that the next decision shall see: a snapshot, an export, a resource."""
+        self.memory.wrote = True
+        self.seen(kind, item)
 
     def owner_reference(self, owner: str) -> Object:
         """The controller reference to `Kind/name`. Raises OwnerGone."""
