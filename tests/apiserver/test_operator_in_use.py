@@ -136,11 +136,11 @@ def test_a_secret_of_cert_manager_is_followed_and_what_is_broken_never_reaches_t
             ({**files(second, second), "tls.crt": b"not yet"}, "InvalidPEM", "no certificate"),
         ):
             put(layout("partner-tls", data))
-            assert says in place.wait(ours, "Ready", "False", reason)
+            place.wait(ours, "Ready", "False", reason, says)
             place.wait("listeners.letterlock.dev/partner", "ResolvedRefs", "False", "CertificateNotReady")
             look.looks(3)
         kubectl("delete", "secret", "partner-tls")
-        assert "no Secret partner-tls" in place.wait(ours, "Ready", "False", "SecretNotFound")
+        place.wait(ours, "Ready", "False", "SecretNotFound", "no Secret partner-tls")
         look.looks(3)
         # While an issuance goes on, cert-manager keeps the next key in a Secret without certificate.
         kubectl(
@@ -149,7 +149,7 @@ def test_a_secret_of_cert_manager_is_followed_and_what_is_broken_never_reaches_t
             "-",
             stdin=json.dumps(layout("partner-tls", {"tls.key": third.key_pem}, "Opaque")),
         )
-        place.wait(ours, "Ready", "False", "SecretNotFound")
+        place.wait(ours, "Ready", "False", "SecretNotFound", "has no tls.crt")
         look.looks(3)
         assert set(look.seen[rotated:]) == {fingerprint(second.der)}
         kubectl("delete", "secret", "partner-tls")
@@ -188,8 +188,7 @@ def test_a_deleted_certificate_is_served_on_until_it_is_there_again(place: Place
         look.until_served(before["fingerprint"])
         presented = outgoing()
         kubectl("delete", ours)
-        said = place.wait(listener, "ResolvedRefs", "False", "CertificateNotFound")
-        assert "gone" in said
+        place.wait(listener, "ResolvedRefs", "False", "CertificateNotFound", "gone")
         place.wait(gateway, "Accepted", "False", "CertificateNotFound")
         until(
             lambda: kubectl.run("get", "secret", "letterlock-cert-gone").returncode != 0,

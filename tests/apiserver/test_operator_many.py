@@ -5,7 +5,7 @@ from pathlib import Path
 from tests.harness.apiserver import ApiServer
 from tests.harness.crowds import Crowd, Writes
 
-COUNT = 60
+COUNT = 40
 # Seconds of its own work that one callback of the loop may take. Processor time, so that a busy machine is no reason.
 BUSY = 0.1
 

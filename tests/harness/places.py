@@ -46,13 +46,13 @@ class Place:
         )
         return Onlooker(self.address, port)
 
-    def wait(self, what: str, kind: str, status: str, reason: str = "") -> str:
-        """Wait for the condition; gives its message."""
+    def wait(self, what: str, kind: str, status: str, reason: str = "", says: str = "") -> str:
+        """Wait for the condition, with a message that holds `says`; gives the message."""
 
         def seen() -> dict[str, Any] | None:
             found = condition(self.kubectl, what, kind)
             fits = found.get("status") == status and reason in ("", found.get("reason"))
-            return found if fits else None
+            return found if fits and says in found["message"] else None
 
         try:
             return until(seen, seconds=90, what=f"{what} {kind}={status} {reason}")["message"]
