@@ -34,7 +34,7 @@ async def carry_out(
     api.Unavailable at once.
     """
     refused: list[str] = []
-    cluster.memory.wrote = False
+    cluster.memory.unseen = False
 
     async def attempt(what: str, work: Awaitable[object]) -> None:
         try:
@@ -74,7 +74,7 @@ async def carry_out(
     await attempt("events", events.post(cluster, plan.events, now))
     if refused:
         raise NotCarriedOut("; ".join(refused))
-    return carried.again or cluster.memory.wrote
+    return carried.again or cluster.memory.unseen
 
 
 async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:

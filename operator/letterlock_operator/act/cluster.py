@@ -27,8 +27,8 @@ class Memory:
     """Events of the plan before, by name; None before the first plan."""
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
     """Imports that did not work, by what was to be imported."""
-    wrote: bool = False
-    """Whether something was written that decisions rest on: the watch shows nothing new of it any more."""
+    unseen: bool = False
+    """Whether the store has changed by answers to our own requests, of which the watch shows nothing new any more."""
 
 
 @dataclass(frozen=True)
@@ -47,12 +47,19 @@ class Cluster:
         return self.store.namespace(self.namespace)
 
     def seen(self, kind: str, item: Object) -> None:
-        """An answer to a write: the newest state of an object."""
-        self.store.put(kind, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}})
+        """The newest state of an object, as the API server has just given it.
+
+        What others changed meanwhile comes with it, and the watch will show nothing new: decide again.
+        """
+        name = item["metadata"]["name"]
+        before = self.known.objects[kind].get(name)
+        if self.store.put(kind, {**item, "metadata": {**item["metadata"], "namespace": self.namespace}}):
+            after = self.known.objects[kind][name]
+            self.memory.unseen |= before is None or _own_part(before) != _own_part(after)
 
     def wrote(self, kind: str, item: Object) -> None:
-        """An answer to a write that the next decision shall see: a snapshot, an export, a resource."""
-        self.memory.wrote = True
+        """An answer to a write that the next decision shall see, as `seen` takes it."""
+        self.memory.unseen = True
         self.seen(kind, item)
 
     def owner_reference(self, owner: str) -> Object:
@@ -68,3 +75,11 @@ class Cluster:
             "uid": item["metadata"]["uid"],
             "controller": True,
         }
+
+
+def _own_part(item: Object) -> tuple[object, ...]:
+    """What of an object decisions rest on, beside the status that we write ourselves."""
+    metadata = item["metadata"]
+    changing = ("uid", "generation", "deletionTimestamp", "annotations", "labels")
+    # Secrets and ConfigMaps have no generation.
+    return (*(metadata.get(key) for key in changing), item.get("data"))

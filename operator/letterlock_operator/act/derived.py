@@ -17,8 +17,6 @@ from letterlock_operator.store import revision
 # Somebody who changes our fields again and again is a program: undone this often, then once a period.
 _REPAIRS: Final = 3
 _REPAIR_PERIOD: Final = 600.0  # seconds
-# Snapshots, what they name, and exports, which other resources may refer to.
-_RESTED_ON: Final = frozenset({"ConfigMap", "Secret"})
 _log = logging.getLogger(__name__)
 
 
@@ -49,10 +47,7 @@ async def put(cluster: Cluster, wanted: Object) -> bool:
             return True
     answer = await cluster.api.apply(kind, cluster.namespace, wanted)
     cluster.memory.settled[key] = (content, revision(answer))
-    if kind in _RESTED_ON:
-        cluster.wrote(kind, answer)
-    else:
-        cluster.seen(kind, answer)
+    cluster.wrote(kind, answer)
     return True
 
 

@@ -1,0 +1,71 @@
+"""Answers to the operator's own requests: what others changed meanwhile is decided on, though no watch shows it."""
+
+from typing import Any, cast
+
+from letterlock_operator.act.cluster import Cluster, Memory
+from letterlock_operator.act.makers import Makers
+from letterlock_operator.api import API
+from letterlock_operator.store import Store
+
+
+def certificate(revision: int, generation: int = 1, **more: Any) -> dict[str, Any]:
+    """As the API server gives it."""
+    metadata = {
+        "name": "mx",
+        "namespace": "mail",
+        "uid": "1",
+        "resourceVersion": str(revision),
+        "generation": generation,
+        "managedFields": [{"time": revision}],
+    }
+    return {"metadata": {**metadata, **more.pop("metadata", {})}, **more}
+
+
+def cluster() -> Cluster:
+    """One that has seen revision 10."""
+    store = Store()
+    assert store.put("Certificate", certificate(10))
+    return Cluster(cast("API", None), store, "mail", Memory(), Makers())
+
+
+def decides_again(item: dict[str, Any]) -> bool:
+    """Whether another pass follows once this answer has come."""
+    one = cluster()
+    one.seen("Certificate", item)
+    return one.memory.unseen
+
+
+def test_the_answer_to_a_status_write_is_nothing_new():
+    assert not decides_again(certificate(11, status={"conditions": []}))
+
+
+def test_a_change_of_others_that_comes_with_an_answer_is_decided_on():
+    one = cluster()
+    changed = certificate(12, generation=2, status={"conditions": []})
+    one.seen("Certificate", changed)
+    assert one.memory.unseen
+    assert not one.store.put("Certificate", certificate(11, generation=2)), "the watch's event is nothing new"
+    assert decides_again(certificate(12, metadata={"annotations": {"asked": "now"}}))
+    assert decides_again(certificate(12, metadata={"deletionTimestamp": "2026-01-01T00:00:00Z"}))
+    assert decides_again(certificate(12, metadata={"uid": "2"}))
+
+
+def test_a_secret_of_others_that_comes_with_an_answer_is_decided_on():
+    one = cluster()
+    for revision, data in ((20, "b25l"), (21, "dHdv")):
+        one.memory.unseen = False
+        metadata = {"name": "theirs", "namespace": "mail", "uid": "4", "resourceVersion": str(revision)}
+        one.seen("Secret", {"metadata": metadata, "type": "Opaque", "data": {"tls.key": data}})
+        assert one.memory.unseen
+    assert one.known.objects["Secret"]["theirs"]["data"] == {"tls.key": "dHdv"}
+
+
+def test_an_answer_older_than_what_is_known_changes_nothing():
+    assert not decides_again(certificate(9, generation=2))
+
+
+def test_what_it_wrote_itself_is_decided_on():
+    one = cluster()
+    one.wrote("ConfigMap", {"metadata": {"name": "letterlock-default", "uid": "3", "resourceVersion": "11"}})
+    assert one.memory.unseen
+    assert "letterlock-default" in one.known.objects["ConfigMap"]
