@@ -6,6 +6,7 @@ from pydantic import Field, StringConstraints
 
 from letterlock_api.base import Lenient, Model
 from letterlock_api.conditions import Condition
+from letterlock_api.listener import ClientCertificates
 from letterlock_api.pods import PodTemplate, Resources
 from letterlock_api.references import KeyReference, Reference
 from letterlock_api.resource import Resource
@@ -128,7 +129,7 @@ class HTTPS(Model):
     """The HTTPS management service."""
 
     port: Port = 8443
-    """Port."""
+    """Port. In pods ports below 1024 are bound at 10000 + port behind the Service."""
     address: IPAddress | None = None
     """Address to bind; all unless set."""
     certificate_ref: Reference | None = None
@@ -141,7 +142,9 @@ class Management(Model):
     https: HTTPS | None = None
     """The service; absent: none."""
     users_secret_ref: Reference | None = None
-    """Secret with an `htpasswd` key (bcrypt)."""
+    """Secret with an `htpasswd` key (bcrypt): who may sign in. Where nobody may, nothing is shown."""
+    client_certificates: ClientCertificates | None = None
+    """Client certificates that sign their holders in; absent: nobody is asked for one. Needs names or fingerprints."""
 
 
 class Storage(Model):

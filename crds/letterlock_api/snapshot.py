@@ -2,7 +2,8 @@
 
 Mounted as one directory: `snapshot.json`, and beside it the files it names, each name carrying the hash of
 its content: `tls-<hash>.pem` (private key, certificate, intermediates in sending order), `ca-<hash>.pem`
-(CA certificates) and `auth-<hash>.json` (credentials for a next hop). A member takes a snapshot only when all its
+(CA certificates), `auth-<hash>.json` (credentials for a next hop) and `users-<hash>.txt` (who may sign in to the
+management pages, bcrypt). A member takes a snapshot only when all its
 files are there and their contents have the hashes that their names say. Everything in here is resolved: policies
 merged, inheritance applied, defaults filled in, names normalised (lower case, A-labels).
 """
@@ -43,9 +44,14 @@ def ca_file_name(content: bytes) -> FileName:
     return f"ca-{content_hash(content)}.pem"
 
 
+def users_file_name(content: bytes) -> FileName:
+    """Name of the file that holds the users of the management pages. Their salts keep it from telling anything."""
+    return f"users-{content_hash(content)}.txt"
+
+
 def is_private(file: FileName) -> bool:
-    """Whether the file's content is for Secrets only: keys, and credentials for next hops (`auth-<hash>.json`)."""
-    return file.startswith(("tls-", "auth-"))
+    """Whether the file's content is for Secrets only: keys, credentials for next hops, users' password hashes."""
+    return file.startswith(("tls-", "auth-", "users-"))
 
 
 class ServedCertificate(Lenient):
@@ -240,6 +246,23 @@ class SnapshotAlerts(Lenient):
     recipients: list[SnapshotAlertRecipient] = Field(default_factory=list[SnapshotAlertRecipient])
 
 
+class SnapshotManagement(Lenient):
+    """The HTTPS management pages (H1)."""
+
+    address: str = ""
+    """Empty: all addresses of both families."""
+    port: int
+    certificate: ServedCertificate
+    users_file: FileName | None = None
+    """htpasswd lines (bcrypt); None: nobody signs in by password."""
+    client_certificates: bool = False
+    """Whether client certificates sign in; those that hold one of the names or fingerprints below."""
+    client_ca_lists: list[str] = Field(default_factory=list)
+    """Names in `Snapshot.trust`; empty: all global ones."""
+    client_names: list[str] = Field(default_factory=list)
+    client_fingerprints: list[str] = Field(default_factory=list)
+
+
 class Snapshot(Lenient):
     """All that a member needs."""
 
@@ -256,6 +279,8 @@ class Snapshot(Lenient):
     delivery: SnapshotDelivery = Field(default_factory=SnapshotDelivery)
     alerts: SnapshotAlerts = Field(default_factory=SnapshotAlerts)
     directories: list[SnapshotDirectory] = Field(default_factory=list[SnapshotDirectory])
+    management: SnapshotManagement | None = None
+    """None: no HTTPS management."""
     trust: dict[str, TrustList] = Field(default_factory=dict)
     """Enabled CA lists by name."""
     files: list[FileName] = Field(default_factory=list)

@@ -4,6 +4,10 @@ Called by `supervisor`, once the workers' processes have been started.
 """
 
 import asyncio
+import hashlib
+import hmac
+import json
+import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +27,8 @@ from letterlock_gateway.running import RunningSet
 from letterlock_gateway.spool import NewMessage
 from letterlock_gateway.spool.spool import NUMBER_STEP
 from letterlock_gateway.tls import contexts
+from letterlock_gateway.web import handed
+from letterlock_gateway.web.process import Pages
 from letterlock_gateway.workers import Heard, WorkerProcess
 
 _IDENTITY: Final = "the certificate for the state endpoint"
@@ -64,6 +70,9 @@ class Member:
         self._announced = ""
         self._metrics = Metrics()
         self._alerting = Alerting(options.spool, log, self._store, self._failing_in_tls, self._metrics)
+        self._pages = Pages(options, log)
+        self._mounted: mount.MountedSet | None = None
+        self._shared = secrets.token_bytes()
 
     async def run(self) -> None:
         """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
@@ -77,6 +86,7 @@ class Member:
                 tasks.create_task(self._gather(), name="reports")
                 tasks.create_task(self._watch(endpoints), name="mount")
                 tasks.create_task(self._alerting.run(), name="alerts")
+                tasks.create_task(self._pages.run(), name="pages")
         finally:
             endpoints.close()
 
@@ -90,8 +100,13 @@ class Member:
             self._reports,
             version=self._version,
             refusal=self._refusal,
-            problems=self._problems.texts(),
+            problems=[*self._problems.texts(), *([problem] if (problem := self._pages.problem) else [])],
         )
+        if self._offered is not None and not self._pages.current:
+            # Workers run the set, and what the pages make of it is not served (yet).
+            waits = handed.resources(self._offered.snapshot)
+            kept = {key: digest for key, digest in state.digests.items() if key not in waits}
+            state = state.model_copy(update={"digests": kept})
         return state.model_dump_json(by_alias=True).encode()
 
     async def _carry(self, order: channel.Message) -> channel.Message:
@@ -103,6 +118,8 @@ class Member:
             running = self._offered.hash if self._offered is not None else ""
             mounted = str(self._options.mount.resolve())
             return {"member": self._options.member, "mount": mounted, "snapshot": running}
+        if order["do"] == control.STATE:
+            return {"state": json.loads(self._state())}
         if order["do"] == stored.DO:
             return {"done": [], "busy": [], "problems": ["mail comes in by listeners only"]}
         numbers = {mid % NUMBER_STEP for mid in order["mids"]}
@@ -169,6 +186,7 @@ class Member:
     async def _use_identity(self, endpoints: Endpoints) -> None:
         identity = mount.read_identity(self._options.mount)
         problem = ""
+        self._share(identity)
         if identity is None:
             problem = f"{_IDENTITY} is not there yet"
         else:
@@ -179,6 +197,27 @@ class Member:
         if problem and problem != self._problems.identity:
             self._log.warning(f"State endpoint: {problem}")
         self._problems = replace(self._problems, identity=problem)
+
+    def _share(self, identity: mount.Identity | None) -> None:
+        """Sessions of the pages rest on what all members of the gateway have, and nobody else."""
+        if identity is None:
+            return
+        shared = hmac.new(identity.certificate, b"letterlock sessions", hashlib.sha256).digest()
+        if shared != self._shared:
+            self._shared = shared
+            if self._mounted is not None:
+                self._show(self._mounted)
+
+    def _show(self, mounted: mount.MountedSet) -> None:
+        """Have the pages show this set. Whatever is wrong with that does not keep mail from running by it."""
+        self._mounted = mounted
+        try:
+            if wanted := handed.served(mounted, self._options.member):
+                self._pages.use(handed.message(mounted, self._options.member, self._shared), wanted)
+            else:
+                self._pages.use(None, "")
+        except (ValueError, KeyError) as error:
+            self._pages.leave_out(str(error))
 
     def _take(self) -> None:
         """Offer the set in the mount to the workers; if it is none, say why and keep the last good one."""
@@ -211,6 +250,7 @@ class Member:
         for worker in self._workers.values():
             worker.offer(message)
         self._alerting.use(running, mounted)
+        self._show(mounted)
 
 
 def _version() -> str:

@@ -82,6 +82,7 @@ class RunningSet:
         builder.try_destinations(running.client_certificate)
         builder.try_trust()
         builder.try_queries(running.directories)
+        builder.try_management()
         return running
 
     def destination_for(self, domain: str) -> Destination:
@@ -104,6 +105,9 @@ class RunningSet:
             if any(certificate.demo for certificate in one.listener.certificates)
             and any(one.contexts.values())
         ]
+        management = self.snapshot.management
+        if management is not None and management.certificate.demo:
+            uses.append("HTTPS management")
         outgoing = self.snapshot.delivery.certificate
         return [*uses, "outgoing mail"] if outgoing is not None and outgoing.demo else uses
 
@@ -113,14 +117,14 @@ def by_domain(snapshot: Snapshot) -> dict[str, Destination]:
     return {domain: one for one in snapshot.destinations for domain in one.domains}
 
 
-def most_specific(destinations: Mapping[str, Destination], domain: str) -> Destination | None:
+def most_specific[Value](destinations: Mapping[str, Value], domain: str) -> Value | None:
     """What holds for `domain` (lower case, A-labels): exact, else the longest suffix, else `*`."""
     found = destinations.get(domain)
     rest = domain
     while found is None and (dot := rest.find(".")) >= 0:
         found = destinations.get(rest[dot:])
         rest = rest[dot + 1 :]
-    return found or destinations.get("*")
+    return found if found is not None else destinations.get("*")
 
 
 class _Builder:
@@ -202,6 +206,22 @@ class _Builder:
                 problem = f"there is no directory {query.directory}"
             if problem:
                 raise self._refused(f"listener {listener.name}: {problem}")
+
+    def try_management(self) -> None:
+        """The pages' own process serves them; here the pair is tried."""
+        management = self._mounted.snapshot.management
+        if management is None:
+            return
+        try:
+            contexts.server_context(
+                self._pair(management.certificate),
+                min_version="TLSv1.2",
+                ciphers=None,
+                client_certificates="None",
+                client_ca=b"",
+            )
+        except _UNUSABLE as error:
+            raise self._refused(f"HTTPS management: {error}") from error
 
     def try_trust(self) -> None:
         for name, trusted in self._mounted.snapshot.trust.items():

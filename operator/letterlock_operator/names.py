@@ -44,6 +44,11 @@ def service(listener: str) -> str:
     return f"letterlock-{listener}"
 
 
+def https_service(gateway: str) -> str:
+    """The Service in front of the management pages."""
+    return f"{gateway}-https"
+
+
 def key_shard(gateway: str, number: int) -> str:
     """Secret number 0..15 with private keys and chains."""
     return f"{gateway}-keys-{number}"

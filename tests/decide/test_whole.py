@@ -259,24 +259,6 @@ def test_a_listeners_service_goes_with_the_listener():
     assert service["metadata"]["ownerReferences"][0]["kind"] == "Listener"
 
 
-@pytest.mark.parametrize(
-    ("resource", "named"),
-    [
-        pytest.param(
-            gateway(management={"https": {"port": 8443}}), "management.https", id="HTTPS management"
-        ),
-    ],
-)
-def test_what_is_not_there_yet_is_said_and_everything_else_goes_on(resource: Any, named: str):
-    parts = [one for one in PARTS if (one.kind, one.name) != (resource.kind, resource.name)]
-    _, plan = settled(*parts, resource)
-    assert verdict(plan, resource.kind, resource.name, "Accepted") == ("False", "NotSupported")
-    assert named in condition(plan, resource.kind, resource.name, "Accepted").message
-    assert verdict(plan, resource.kind, resource.name, "Programmed") == ("False", "NotSupported")
-    assert [one.name for one in plan.mounts["default"].snapshot.listeners] == ["public"]
-    assert "own" in plan.mounts["default"].snapshot.trust
-
-
 def test_every_domain_that_begins_to_fail_is_an_event_of_its_own_and_only_once():
     plan = wanted()
     since = [NOW, NOW + timedelta(seconds=1)]

@@ -12,6 +12,10 @@ need() { # PROGRAM PACKAGE...
 # Networks of their own for the tests (tests/everything.sh).
 need ip iproute2
 need postfix postfix
+need curl curl
+# The management pages: users as people make them, and a real browser.
+need htpasswd apache2-utils
+need chromium chromium fonts-dejavu-core
 need swaks swaks libnet-ssleay-perl
 need openssl openssl
 need keytool default-jre-headless

@@ -3,6 +3,7 @@
 from typing import Any, Final
 
 from letterlock_api.base import MAX_SERVICE_OWNER_NAME, parse_duration
+from letterlock_api.listener import ClientCertificates
 from letterlock_api.mailgateway import LDAPProfile, MailGateway, Retry, Storage
 from letterlock_api.rules.names import service_owner_name
 from letterlock_api.rules.rule import Rule, Transition
@@ -39,6 +40,12 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         "!has(self.certificateRef) || self.tls != 'None'",
         "a client certificate needs TLS: set tls to LDAPS or StartTLS",
         lambda profile: profile.certificate_ref is None or profile.tls != "None",
+    ),
+    Rule[ClientCertificates](
+        "spec.management.clientCertificates",
+        "(has(self.names) && self.names.size() > 0) || (has(self.fingerprints) && self.fingerprints.size() > 0)",
+        "say whose certificates sign in: set names or fingerprints (a CA alone signs for anybody)",
+        lambda chosen: bool(chosen.names or chosen.fingerprints),
     ),
 )
 TRANSITIONS: Final[tuple[Transition[Any], ...]] = (

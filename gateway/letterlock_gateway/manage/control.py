@@ -16,6 +16,8 @@ from typing import Any, Final
 from letterlock_gateway import channel
 
 NAME: Final = "control"
+STATE: Final = "state"
+"""Of an order (`do`): the member's state, as the operator hears it."""
 # Seconds for one order: a worker may have to write down 100,000 recipients.
 _SECONDS: Final = 60.0
 

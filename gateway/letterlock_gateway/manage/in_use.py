@@ -24,18 +24,21 @@ def watched(mounted: MountedSet) -> list[Watched]:
 
 
 def _files(snapshot: Snapshot) -> Iterator[tuple[endings.Kind, str, str]]:
-    for served in _served(snapshot):
-        for file in [served.file] if served.file else sorted(served.files.values()):
-            yield "Certificate", served.name, file
+    for one in served(snapshot):
+        for file in [one.file] if one.file else sorted(one.files.values()):
+            yield "Certificate", one.name, file
     for name, trusted in sorted(snapshot.trust.items()):
         yield "CAList", name, trusted.file
 
 
-def _served(snapshot: Snapshot) -> Iterator[ServedCertificate]:
+def served(snapshot: Snapshot) -> Iterator[ServedCertificate]:
+    """Every certificate that members use; one that is used twice comes twice."""
     for listener in snapshot.listeners:
         yield from listener.certificates
     for directory in snapshot.directories:
         if directory.certificate is not None:
             yield directory.certificate
+    if snapshot.management is not None:
+        yield snapshot.management.certificate
     if snapshot.delivery.certificate is not None:
         yield snapshot.delivery.certificate

@@ -19,6 +19,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.tls import names, verify
+from letterlock_gateway.tls.trust import TrustStore
 
 
 def judge(
@@ -34,21 +35,28 @@ def judge(
     notes = [f"TLS success protocol {protocol} cipher {cipher}"]
     if policy.client_certificate == "None":
         return details, None, notes
-    chain = _presented(connection)
+    chain = presented(connection)
     if not chain:
         if policy.client_certificate == "Optional":
             return details, None, notes
         notes.append("TLS failed: no client certificate was presented")
         return details, replies.CLIENT_CERTIFICATE_MISSING, notes
-    problem, subject = _problem(chain, policy, running, now)
-    if problem:
-        notes.append(f"TLS failed: {problem}")
+    wrong, subject = problem(
+        chain,
+        running.trust_for(policy.client_ca_lists or None),
+        datetime.fromtimestamp(now, UTC),
+        names_listed=policy.client_names,
+        fingerprints=policy.client_fingerprints,
+    )
+    if wrong:
+        notes.append(f"TLS failed: {wrong}")
         return details, replies.CLIENT_CERTIFICATE_INVALID, notes
     notes.append(f"client certificate verified: {subject}")
     return TLSDetails(protocol, cipher, bits, subject), None, notes
 
 
-def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:
+def presented(connection: ssl.SSLObject) -> Sequence[bytes]:
+    """The chain that the client presented, DER; empty: none."""
     leaf = connection.getpeercert(binary_form=True)
     if not leaf:  # asked first: without a certificate the chain is a list that Python cannot give (3.13)
         return []
@@ -56,26 +64,25 @@ def _presented(connection: ssl.SSLObject) -> Sequence[bytes]:
     return [bytes(one) for one in connection.get_unverified_chain()] or [leaf]
 
 
-def _problem(
-    chain: Sequence[bytes], policy: ReceptionPolicy, running: RunningSet, now: float
+def problem(
+    chain: Sequence[bytes],
+    trusted: TrustStore,
+    now: datetime,
+    *,
+    names_listed: Sequence[str],
+    fingerprints: Sequence[str],
 ) -> tuple[str, str]:
-    """Why the client is refused (empty: it is not), and its subject."""
-    verdict = verify.verify_chain(
-        chain,
-        running.trust_for(policy.client_ca_lists or None),
-        datetime.fromtimestamp(now, UTC),
-        ExtendedKeyUsageOID.CLIENT_AUTH,
-    )
+    """Why the client is refused (empty: it is not), and its subject. Of what is not listed anything will do."""
+    verdict = verify.verify_chain(chain, trusted, now, ExtendedKeyUsageOID.CLIENT_AUTH)
     if not verdict.trusted:
         return f"client certificate not trusted: {verdict.detail}", ""
     leaf = authorities.load_der(chain[0])
     subject = leaf.subject.rfc4514_string()
-    fingerprints = policy.client_fingerprints
     if fingerprints and hashlib.sha256(chain[0]).hexdigest() not in fingerprints:
         return f"fingerprint of the client certificate ({subject}) is not listed", ""
-    if policy.client_names:
-        presented = names.presented_names(leaf)
-        if names.first_match(policy.client_names, presented) is None:
-            shown = ", ".join(presented.names) or "none"
+    if names_listed:
+        held = names.presented_names(leaf)
+        if names.first_match(names_listed, held) is None:
+            shown = ", ".join(held.names) or "none"
             return f"names of the client certificate ({shown}) are not listed", ""
     return "", subject

@@ -59,9 +59,9 @@ def find(spool: Path, query: Query) -> list[Found]:
     if not spool.is_dir():
         raise SpoolUnreadable(f"there is no spool in {spool}")
     found: list[Found] = []
-    for directory in _spools(spool):
+    for directory in spools(spool):
         try:
-            with contextlib.closing(_open(directory)) as connection:
+            with contextlib.closing(open_spool(directory)) as connection:
                 found += [_message(connection, mid) for mid in _mids(connection, query)]
         except (sqlite3.Error, OSError, ValueError) as problem:
             raise SpoolUnreadable(f"{directory}: {problem}") from problem
@@ -77,9 +77,9 @@ def waiting(spool: Path) -> Found:
         raise SpoolUnreadable(f"there is no spool in {spool}")
     oldest: list[float] = []
     domains: Counter[str] = Counter()
-    for directory in _spools(spool):
+    for directory in spools(spool):
         try:
-            with contextlib.closing(_open(directory)) as connection:
+            with contextlib.closing(open_spool(directory)) as connection:
                 # Numbers rise with time: the first of the index is the oldest, and no other row is read.
                 oldest += [row[0] for row in connection.execute(_OLDEST)]
                 domains.update({row[0]: row[1] for row in connection.execute(_BY_DOMAIN)})
@@ -93,13 +93,15 @@ def waiting(spool: Path) -> Found:
     }
 
 
-def _spools(spool: Path) -> Iterator[Path]:
+def spools(spool: Path) -> Iterator[Path]:
+    """The directories of a member's workers that hold a spool."""
     for one in sorted(spool.iterdir()):
         if one.name.isdecimal() and (one / DATABASE).is_file():
             yield one
 
 
-def _open(directory: Path) -> sqlite3.Connection:
+def open_spool(directory: Path) -> sqlite3.Connection:
+    """A connection that only reads. Raises sqlite3.Error, OSError, ValueError; the caller closes it."""
     # Not `mode=ro`: a reader of a database with a log takes part in its locks, and thus writes beside it.
     owner = (directory / DATABASE).stat().st_uid
     if os.geteuid() not in (0, owner):

@@ -26,6 +26,10 @@ The operator's rights: each rule is a request that it makes. operator/rbac.yaml 
 - apiGroups: [""]
   resources: [configmaps, services, serviceaccounts]
   verbs: [get, list, watch, create, patch]
+# Of management that was switched off.
+- apiGroups: [""]
+  resources: [services]
+  verbs: [delete]
 - apiGroups: [apps]
   resources: [statefulsets]
   verbs: [get, list, watch, create, patch]

@@ -11,6 +11,7 @@ from letterlock_operator import api, names
 from letterlock_operator.act import derived, events, keys, mounts, requests, statuses, texts
 from letterlock_operator.act.cluster import Cluster, OwnerGone
 from letterlock_operator.api import Object
+from letterlock_operator.decide.objects import services_without_use
 from letterlock_operator.plan import Ensure, Plan
 from letterlock_operator.world import Keep, World
 
@@ -57,6 +58,8 @@ async def carry_out(
         attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
         for wanted in objects
     )
+    for name in services_without_use(world, plan):
+        await attempt(f"Service {name}", derived.remove(cluster, "Service", name))
     for gateway in world.gateways:
         internal = world.secrets.get(names.internal_secret(gateway))
         if isinstance(internal, Keep) and internal.ours:

@@ -3,6 +3,7 @@
 Called by `act.carry`. An object that exists without an owner of ours stays: decisions say `NameTaken`.
 """
 
+import contextlib
 import logging
 import time
 from typing import Final
@@ -49,6 +50,17 @@ async def put(cluster: Cluster, wanted: Object) -> bool:
     cluster.memory.settled[key] = (content, revision(answer))
     cluster.wrote(kind, answer)
     return True
+
+
+async def remove(cluster: Cluster, kind: str, name: str) -> None:
+    """Delete an object that nothing wants any more, if it is there and ours. Raises api.APIError."""
+    observed = cluster.known.objects[kind].get(name)
+    if observed is None or not observe.is_ours(observed, cluster.known):
+        return
+    with contextlib.suppress(api.NotFound):
+        await cluster.api.delete(kind, cluster.namespace, name, observed["metadata"]["uid"])
+    cluster.memory.settled.pop((kind, name), None)
+    _log.info("%s %s/%s deleted: nothing wants it any more", kind, cluster.namespace, name)
 
 
 def _may_repair(cluster: Cluster, key: tuple[str, str]) -> bool:

@@ -79,6 +79,7 @@ def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed) -> Outcome
         draft.destinations,
         draft.lists,
         draft.judged,
+        draft.warnings,
     )
 
 

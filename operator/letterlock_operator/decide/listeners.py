@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
+from letterlock_api import receptions
 from letterlock_api.calist import SYSTEM_LIST
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.listener import Listener, ListenerSpec
@@ -194,7 +195,7 @@ def _requires_tls_of_strangers(merged: list[ReceptionPolicy], rows: list[AccessG
     """Whether the row that takes everybody demands TLS; partners above it may be asked for anything."""
     # There is such a row: `policies.groups` ends with one.
     theirs = next(row.policy for row in rows if openness.everybody(row.senders))
-    policy = policies.reachable(merged, rows).get(theirs)
+    policy = receptions.reachable(merged, rows).get(theirs)
     return policy is not None and policy.tls_mode == "Required"
 
 

@@ -55,6 +55,8 @@ def objects(world: World, plan: Plan, pods: Pods) -> list[Manifest]:
                 )
             )
         found += [_listener_service(gateway, one) for one in mine if one.name in running]
+        if mount is not None and mount.snapshot.management is not None:
+            found.append(_https_service(gateway, mount.snapshot.management.port))
     return found
 
 
@@ -137,6 +139,37 @@ def _listener_service(gateway: MailGateway, listener: Listener) -> Manifest:
     if wanted.annotations:
         made["metadata"]["annotations"] = dict(wanted.annotations)
     return made
+
+
+def _https_service(gateway: MailGateway, port: int) -> Manifest:
+    """In front of the management pages of all members: any of them knows the sessions of the others."""
+    return _manifest(
+        "v1",
+        "Service",
+        names.https_service(gateway.name),
+        gateway,
+        spec={
+            "type": "ClusterIP",
+            "selector": dict(names.labels(gateway.name)),
+            "ports": [
+                {
+                    "name": "https",
+                    "port": port,
+                    "targetPort": networks.target_port(port),
+                    "protocol": "TCP",
+                }
+            ],
+        },
+    )
+
+
+def services_without_use(world: World, plan: Plan) -> list[str]:
+    """Services of ours that nothing wants any more, by name: management that was switched off."""
+    return [
+        names.https_service(name)
+        for name in sorted(world.gateways)
+        if (mount := plan.mounts.get(name)) is not None and mount.snapshot.management is None
+    ]
 
 
 def _network_policy(gateway: MailGateway, spec: Manifest) -> Manifest:

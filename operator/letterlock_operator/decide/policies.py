@@ -1,7 +1,6 @@
 """Mail-flow policies: each falls back to the default policy, field by field, and that to the built-in values."""
 
-from collections.abc import Mapping
-from typing import Final, Literal
+from typing import Final
 
 from letterlock_api.listener import (
     Behavior,
@@ -9,7 +8,6 @@ from letterlock_api.listener import (
     ListenerSpec,
     PolicyFields,
     ReceptionTLS,
-    ReceptionTLSMode,
 )
 from letterlock_api.snapshot import AccessGroup, ReceptionPolicy
 
@@ -40,20 +38,6 @@ def groups(spec: ListenerSpec) -> list[AccessGroup]:
     if spec.type == "Private":
         return [*rows, AccessGroup(name=ALL, senders=[ALL], policy=REFUSED)]
     return [*rows, AccessGroup(name=ALL, senders=[ALL], policy=DEFAULT)]
-
-
-def reachable(policies: list[ReceptionPolicy], rows: list[AccessGroup]) -> dict[str, ReceptionPolicy]:
-    """The policies under which mail can come in at all."""
-    named = {row.policy for row in rows}
-    return {one.name: one for one in policies if one.name in named and one.behavior in ("Accept", "Relay")}
-
-
-def summary(policies: Mapping[str, ReceptionPolicy]) -> Literal["No", "Preferred", "Required", "Mixed"]:
-    """The TLS setting in one word."""
-    modes: list[ReceptionTLSMode] = sorted({one.tls_mode for one in policies.values()})
-    if len(modes) > 1:
-        return "Mixed"
-    return modes[0] if modes else "No"
 
 
 def _filled(name: str, own: PolicyFields, base: PolicyFields, behavior: Behavior) -> ReceptionPolicy:

@@ -27,9 +27,10 @@ from letterlock_operator.decide import (
     directories,
     in_place,
     listeners,
+    management,
 )
 from letterlock_operator.decide.authorities import Authorities
-from letterlock_operator.decide.verdicts import Finding
+from letterlock_operator.decide.verdicts import Finding, Verdict
 from letterlock_operator.plan import Mount
 from letterlock_operator.world import Keep, World
 
@@ -52,6 +53,8 @@ class Outcome:
     """Those that serve the gateway, as they are in force."""
     certificates: Mapping[str, certificates.Judged]
     """Those of the gateway, as they are in use."""
+    warnings: Sequence[Verdict] = ()
+    """What to warn of at the MailGateway."""
 
     def expiry(self, file: str) -> datetime | None:
         """End of validity of the certificate in `file`; None: it is not mounted."""
@@ -72,6 +75,7 @@ class Draft:
     files: Mapping[str, bytes]
     """All that could be had of those that it names."""
     finding: Finding | None
+    warnings: Sequence[Verdict] = ()
 
 
 def draft(
@@ -91,7 +95,7 @@ def draft(
     old = {one.name: one for one in before.listeners} if before else {}
     mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
     demo = None
-    if any(listeners.needs_demo(one.spec) for one in mine.values()):
+    if management.needs_demo(gateway) or any(listeners.needs_demo(one.spec) for one in mine.values()):
         demo = certificates.demo(world, gateway.name, now)
     asked = directories.judge(world, gateway, judged, before)
     known = listeners.Known(lists, judged, demo, asked)
@@ -101,6 +105,7 @@ def draft(
     controls, entries = destinations.judge_all(world, gateway.name, lists, kept_back)
     entries = in_place.with_invalid(world, before, entries)
     delivery, finding = _delivery(gateway, judged, before)
+    managed = management.judge(world, gateway, lists, judged, demo=demo, opened=opened, before=before)
     trust = {name: one.trust for name, one in sorted(lists.items()) if one.trust is not None}
     still = in_place.directories_still_asked(opened, asked.directories, before)
     base = Snapshot(
@@ -114,17 +119,21 @@ def draft(
         delivery=delivery,
         directories=[*asked.directories, *still],
         alerts=_alerts(gateway),
+        management=managed.management,
         trust=trust,
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
     needed += [route.auth_file for one in entries for route in one.routes if route.auth_file is not None]
+    if base.management is not None and base.management.users_file is not None:
+        needed.append(base.management.users_file)
     base = base.model_copy(update={"files": sorted(set(needed))})
     snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
     made = {
         **_all_files(list(judged.values()), demo),
         **in_place.key_files(world, gateway.name),
         **asked.files,
+        **managed.files,
     }
     for one in controls.values():
         made |= one.files
@@ -139,21 +148,8 @@ def draft(
         controls,
         snapshot,
         files,
-        finding or _not_supported(gateway),
-    )
-
-
-def _not_supported(gateway: MailGateway) -> Finding | None:
-    """What is asked for and not there yet is said, and never ignored silently; everything else goes on."""
-    spec = gateway.spec
-    asked = {
-        "management.https": spec.management.https is not None,
-    }
-    named = [what for what, there in asked.items() if there]
-    return (
-        (Reason.NOT_SUPPORTED, f"{named[0]} is not available in this version: leave it out")
-        if named
-        else None
+        finding or managed.finding,
+        managed.warnings,
     )
 
 
@@ -227,6 +223,7 @@ def _alerts(gateway: MailGateway) -> SnapshotAlerts:
 def _served(snapshot: Snapshot) -> list[ServedCertificate]:
     found = [one for listener in snapshot.listeners for one in listener.certificates]
     found += [one.certificate for one in snapshot.directories if one.certificate is not None]
+    found += [snapshot.management.certificate] if snapshot.management is not None else []
     return [*found, snapshot.delivery.certificate] if snapshot.delivery.certificate else found
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from letterlock_api import receptions
 from letterlock_api.calist import CAList, CAListStatus
 from letterlock_api.certificate import Certificate, CertificateMember, CertificateStatus, NextCertificate
 from letterlock_api.conditions import Reason, Type
@@ -141,7 +142,7 @@ def listener(
     mapped = [f"{one.from_}→{one.to}" for one in resource.spec.domain_map]
     return ListenerStatus(
         observed_generation=resource.metadata.generation,
-        tls=policies.summary(policies.reachable(merged, rows)) if known else None,
+        tls=receptions.summary(receptions.reachable(merged, rows)) if known else None,
         certificate=("(demo)" if served.demo else served.name) if served else None,
         certificate_not_after=_served_until(judged, outcome),
         domain_map_summary=domains.summary(mapped) if mapped else None,
@@ -216,6 +217,7 @@ def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailG
         else false(Type.READY, (Reason.NOT_READY, f"{ready} of {wanted} members are ready"))
     )
     verdicts = [judged, _programmed(f"MailGateway/{resource.name}", judged, outcome, members), readiness]
+    verdicts += outcome.warnings
     selector = ",".join(f"{key}={value}" for key, value in sorted(names.labels(resource.name).items()))
     return MailGatewayStatus(
         observed_generation=resource.metadata.generation,
