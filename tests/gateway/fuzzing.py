@@ -123,7 +123,10 @@ def _obey(session: Session, mode: str, outcome: Outcome, text: list[bytes], *, s
             assert not session.accepted
         match session.action:
             case None:
-                return
+                if not session.more:
+                    return
+                assert len(session._lines)  # pyright: ignore[reportPrivateUsage]
+                session.go_on()
             case Close():
                 outcome.events.append("close")
                 assert session.phase is Phase.CLOSED

@@ -56,7 +56,9 @@ def session(
 
 
 def said(one: Session) -> str:
-    """What the session has said since the last call."""
+    """What the session has said since the last call, to the end of what it has at hand."""
+    while one.more:
+        one.go_on()
     text = b"".join(one.out).decode()
     one.out.clear()
     return text

@@ -7,6 +7,7 @@ import ssl
 
 from letterlock_gateway.receive import asking, clients, handshakes, replies, times
 from letterlock_gateway.receive.actions import Action, Ask, Close, StartTLS, Store
+from letterlock_gateway.receive.allowances import Allowance
 from letterlock_gateway.receive.arrival import Arrival, Mode
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.limits import Quota
@@ -30,7 +31,8 @@ class Connection(Arrival):
         self._choked = False
         """The client does not read what we write."""
         self._resting = False
-        """It is the turn of others: this client has just had much read."""
+        """It is the turn of others: this client has just asked for much."""
+        self._allowance = Allowance()
         self._inbox = Inbox(hub, self._read_or_not)
         self._patience = times.Patience()
 
@@ -42,9 +44,7 @@ class Connection(Arrival):
         if self._mode is Mode.OPEN and session is not None:
             self._patience.octets += len(data)
             session.feed(data)
-            self._after()
-            if len(data) >= times.MUCH:
-                self._rest(times.REST if session.message is None else 0)
+            self._work(session)
         elif self._mode is Mode.PROXY:
             self._early += data
             self._read_proxy_header()
@@ -56,22 +56,42 @@ class Connection(Arrival):
             if self._mode is Mode.NAMES:
                 self._transport.pause_reading()  # only now: uvloop begins to read after `connection_made`
 
-    def _rest(self, seconds: float) -> None:
-        """Read no more until the others have had their turn: else who sends without end has the worker for itself."""
+    def _work(self, session: Session) -> None:
+        """See to what came of what came in; where that was much, others have their turn before it goes on.
+
+        Else whoever sends without end has the worker for itself.
+        """
+        self._after()
+        work, session.work = session.work, 0
+        if self._resting or not (self._allowance.spend(self._loop.time(), work) or session.more):
+            return
         self._resting = True
         self._read_or_not()
-        self._loop.call_later(seconds, self._rested)
+        if session.unwanted:
+            self._hub.turns.wait_unwanted(self._rested, work)
+        else:
+            self._hub.turns.wait(self._rested)
 
     def _rested(self) -> None:
         self._resting = False
-        if self._mode is Mode.OPEN:  # a handshake reads by itself
-            self._read_or_not()
+        session = self._session
+        if self._mode is not Mode.OPEN or session is None or self._lost:  # a handshake reads by itself
+            return
+        if session.more:
+            session.go_on()
+            self._work(session)
+        self._read_or_not()
+        if self._eof and not self._busy and not self._resting:
+            self._close()
 
     def eof_received(self) -> bool:
         """The client will send nothing more. True: it still gets an answer to what it sent."""
         self._eof = True
         return (
-            self._busy and self._mode is Mode.OPEN and self._session is not None and self._session.tls is None
+            (self._busy or self._resting)
+            and self._mode is Mode.OPEN
+            and self._session is not None
+            and self._session.tls is None
         )
 
     def pause_writing(self) -> None:
@@ -133,10 +153,9 @@ class Connection(Arrival):
         self._mode = Mode.OPEN
         if greet:
             session.greet()
-        if self._early:
-            early, self._early = self._early, b""
-            session.feed(early)
-        self._after()
+        early, self._early = self._early, b""
+        session.feed(early)
+        self._work(session)
 
     # The session's wishes
 
@@ -240,20 +259,21 @@ class Connection(Arrival):
         if self._lost or session is None:
             return
         session.stored(reply)
-        self._go_on()
+        self._go_on(session)
 
     async def _ask(self, action: Ask) -> None:
         refusal = await asking.ask(self._hub, self._listener, action)
         self._busy = False
-        if self._lost or self._session is None:
+        session = self._session
+        if self._lost or session is None:
             return
-        self._session.known(refusal)
-        self._go_on()
+        session.known(refusal)
+        self._go_on(session)
 
-    def _go_on(self) -> None:
+    def _go_on(self, session: Session) -> None:
+        self._work(session)
         self._read_or_not()
-        self._after()
-        if self._eof and not self._busy:
+        if self._eof and not self._busy and not self._resting:
             self._close()
 
     def _ended(self) -> None:

@@ -46,11 +46,11 @@ class Incoming:
     @property
     def refusal(self) -> Reply | None:
         """Why the message is not taken, as far as it has come; None: there is no reason yet."""
+        if self.size > self._limit:
+            return replies.MESSAGE_TOO_BIG
         if self._malformed:
             return replies.MALFORMED_MESSAGE
-        if self._hops.count > self._max_hops:
-            return replies.LOOP
-        return replies.MESSAGE_TOO_BIG if self.size > self._limit else None
+        return replies.LOOP if self._hops.count > self._max_hops else None
 
     @property
     def hopeless(self) -> bool:
@@ -72,14 +72,23 @@ class Incoming:
 
     def _take(self, piece: bytes) -> None:
         """Take what is certainly text, and neither begins nor ends within a CRLF or before a dot to be taken out."""
+        if self.size > self._limit:  # too big it stays, so nothing else about it matters any more
+            self.size += len(piece)
+            return
         if not piece:
             return
-        if b"\0" in piece or not piece.count(b"\r\n") == piece.count(b"\r") == piece.count(b"\n"):
-            self._malformed = True
+        if not self._malformed:
+            self._malformed = b"\0" in piece or not (
+                piece.count(b"\r\n") == piece.count(b"\r") == piece.count(b"\n")
+            )
+        begun, self._begun = self._begun, True
+        if self._malformed:
+            self.pieces.clear()
+            self.size += len(piece) - piece.count(b"\r\n.") - (0 if begun else 2)
+            return
         if b"\r\n." in piece:
             piece = piece.replace(b"\r\n.", b"\r\n")
-        if not self._begun:  # the CRLF that was put before the text
-            self._begun = True
+        if not begun:  # the CRLF that was put before the text
             piece = piece[2:]
         self.size += len(piece)
         self.ascii = self.ascii and piece.isascii()

@@ -6,6 +6,7 @@ from typing import Any, Protocol
 from letterlock_gateway.directory import Directories
 from letterlock_gateway.receive.hosts import Hosts
 from letterlock_gateway.receive.limits import Limits
+from letterlock_gateway.receive.turns import Turns
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.spool import Spool
 
@@ -37,6 +38,7 @@ class Hub(Protocol):
     limits: Limits
     directories: Directories
     clock: Callable[[], float]
+    turns: Turns
 
     def next_icid(self) -> int:
         """A number for a connection."""

@@ -16,12 +16,13 @@ MAX_LINE: Final = 2048
 class Lines:
     """What has come and was not read yet."""
 
-    __slots__ = ("_at", "_buffer", "_skipping")
+    __slots__ = ("_at", "_buffer", "skipping")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._at = 0  # how far the buffer has been read: cutting each line off would copy the rest each time
-        self._skipping = False
+        self.skipping = False
+        """Whether a line comes in that is too long: nothing of it is kept."""
 
     def __len__(self) -> int:
         return len(self._buffer) - self._at
@@ -38,12 +39,12 @@ class Lines:
         if end < 0:
             if len(self._buffer) - start > MAX_LINE:
                 self._at = len(self._buffer) - 1  # the last octet may be the CR of the line end
-                self._skipping = True
+                self.skipping = True
             return None
         line = self._buffer[start : end + 1]
         self._at = end + 1
-        if self._skipping or len(line) > MAX_LINE:
-            self._skipping = False
+        if self.skipping or len(line) > MAX_LINE:
+            self.skipping = False
             return replies.LINE_TOO_LONG
         if not line.endswith(b"\r\n") or line.count(b"\r") > 1 or b"\0" in line:
             return replies.BAD_LINE
@@ -52,12 +53,15 @@ class Lines:
         except UnicodeDecodeError:
             return replies.BAD_LINE
 
-    def take(self) -> bytes:
-        """All of it, which is not lines but text."""
-        rest = self._buffer[self._at :] if self._at else self._buffer
-        self.clear()
-        return rest
+    def take(self, most: int) -> bytes:
+        """The next octets, at most so many, which are not lines but text."""
+        start, self._at = self._at, min(self._at + most, len(self._buffer))
+        return self._buffer[start : self._at]
+
+    def give_back(self, octets: int) -> None:
+        """The last so many of what was taken are lines after all."""
+        self._at -= octets
 
     def clear(self) -> None:
         """Forget it all."""
-        self._buffer, self._at, self._skipping = b"", 0, False
+        self._buffer, self._at, self.skipping = b"", 0, False

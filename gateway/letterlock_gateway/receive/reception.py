@@ -22,6 +22,7 @@ from letterlock_gateway.receive.hub import Guest
 from letterlock_gateway.receive.limits import Limits
 from letterlock_gateway.receive.sockets import Endpoint
 from letterlock_gateway.receive.terms import ListenerTerms
+from letterlock_gateway.receive.turns import Turns
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.spool import Spool
@@ -64,6 +65,7 @@ class Reception:
         self.clock = clock
         self.limits = Limits(clock, tally)
         self.directories = Directories(log)
+        self.turns = Turns()
         self._options = options
         self._open: dict[Endpoint, _Open] = {}
         self._connections: set[Guest] = set()

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 from letterlock_gateway.receive import commands, replies, trace
 from letterlock_gateway.receive.actions import Action, Ask, Close, Message, StartTLS, Store
+from letterlock_gateway.receive.allowances import COMMAND
 from letterlock_gateway.receive.commands import Rcpt
 from letterlock_gateway.receive.data import Incoming
 from letterlock_gateway.receive.envelope import Envelope
@@ -25,6 +26,9 @@ from letterlock_gateway.receive.trace import TLSDetails
 MAX_ERRORS: Final = 20
 # So many commands without a message between them are fair; after that each is an error. As Postfix does.
 MAX_IDLE_COMMANDS: Final = 100
+# What is at hand is worked off so much at a time, before others have their turn: commands, and octets of text.
+COMMANDS_AT_ONCE: Final = 16
+TEXT_AT_ONCE: Final = 64 * 1024
 # Recipients that one connection may ask for in vain: more is no typing error but somebody who tries names.
 MAX_REJECTED: Final = 100
 _NOTHING: Final[Mapping[Phase, Reply]] = {}
@@ -51,12 +55,14 @@ class Session:
         "accepted",
         "action",
         "message",
+        "more",
         "notes",
         "out",
         "phase",
         "stopping",
         "text",
         "tls",
+        "work",
     )
 
     def __init__(self, terms: Terms, quota: Quota, *, tls: TLSDetails | None = None) -> None:
@@ -86,6 +92,15 @@ class Session:
         self.accepted = 0
         """Recipients accepted in this connection."""
         self.stopping = False
+        self.work = 0
+        """How much was asked for, in octets (`allowances`). The shell counts from zero again when it likes."""
+        self.more = False
+        """Whether more is at hand than is worked off at a time: call `go_on`."""
+
+    @property
+    def unwanted(self) -> bool:
+        """Whether what comes in now is thrown away: the rest of a refused text, or of a line that does not end."""
+        return self._lines.skipping or (self.phase is Phase.DATA and self.message is None)
 
     @property
     def idle(self) -> bool:
@@ -101,6 +116,10 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._lines.add(data)
+        self._advance()
+
+    def go_on(self) -> None:
+        """Work on what is at hand, after others had their turn."""
         self._advance()
 
     def stored(self, reply: Reply) -> None:
@@ -158,26 +177,34 @@ class Session:
     # Input
 
     def _advance(self) -> None:
-        while self._lines and self.phase not in _DEAF:
+        at_hand = len(self._lines)
+        left = TEXT_AT_ONCE
+        while self._lines and self.phase not in _DEAF and left > 0:
             if self.phase is Phase.DATA:
-                self._take_text()
+                left -= self._take_text(left)
                 continue
             line = self._lines.next()
             if line is None:
                 break
+            left -= TEXT_AT_ONCE // COMMANDS_AT_ONCE
+            self.work += COMMAND
             if isinstance(line, Reply):
                 self._fault(line)
             else:
                 self._command(line)
+        self.more = left <= 0 and bool(self._lines) and self.phase not in _DEAF
+        self.work += at_hand - len(self._lines)
 
-    def _take_text(self) -> None:
+    def _take_text(self, most: int) -> int:
+        """Take at most so many octets of text; how many they were."""
         incoming = self._incoming
         envelope = self._envelope
         if incoming is None or envelope is None:  # cannot be: DATA sets both
             raise AssertionError("DATA without a message")
-        rest = incoming.feed(self._lines.take())
+        piece = self._lines.take(most)
+        rest = incoming.feed(piece)
         if rest:
-            self._lines.add(rest)
+            self._lines.give_back(len(rest))
         refusal = incoming.refusal
         if refusal is None:
             self.text += incoming.pieces
@@ -189,6 +216,7 @@ class Session:
             self._text_ended(envelope, incoming, refusal)
         elif refusal is not None and incoming.hopeless:
             self._end(refusal)
+        return len(piece)
 
     def _text_ended(self, envelope: Envelope, incoming: Incoming, refusal: Reply | None) -> None:
         self._incoming = None

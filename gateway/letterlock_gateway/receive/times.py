@@ -16,10 +16,6 @@ HANDSHAKE = 60.0
 SHUTDOWN = 30.0
 # For those from whom nothing is taken, for PROXY headers, for names, and for closing.
 SHORT = 30.0
-# Octets at a time after which others have their turn, and how long who sends what nobody takes (a refused text, lines
-# without end) waits on top: some 10 MiB a second are read of it, to be polite.
-MUCH = 16 * 1024
-REST = 0.02
 NEVER = float("inf")
 
 

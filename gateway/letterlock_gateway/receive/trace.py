@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 _NAME_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]")
-_RECEIVED: Final = re.compile(rb"\r\nreceived:", re.IGNORECASE)
+_RECEIVED: Final = b"\r\nreceived:"
 # One octet less than what is looked for, so that nothing is found twice.
-_OVERLAP: Final = len(b"\r\nreceived:") - 1
+_OVERLAP: Final = len(_RECEIVED) - 1
 _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -94,5 +94,6 @@ class HopCount:
         window = self._tail + piece
         end = window.find(b"\r\n\r\n")
         self._ended = end >= 0
-        self.count += len(_RECEIVED.findall(window, 0, len(window) if end < 0 else end))
+        header = window if end < 0 else window[:end]
+        self.count += header.lower().count(_RECEIVED)
         self._tail = window[-_OVERLAP:]
