@@ -188,6 +188,32 @@ async def test_many_stores_share_a_sync(spool: Spool, monkeypatch: pytest.Monkey
     assert {mid % 1000 for mid in mids} == {2}  # numbers of worker 2
 
 
+async def test_only_after_a_commit_of_several_the_next_one_waits_for_company(
+    spool: Spool, monkeypatch: pytest.MonkeyPatch
+):
+    waits: list[float] = []
+    monkeypatch.setattr("letterlock_gateway.spool.writer.time.sleep", waits.append)
+    for _ in range(5):
+        await spool.store(message())
+    alone = len(waits)
+    commits: list[int] = []
+    whole = Writer._commit  # pyright: ignore[reportPrivateUsage] - how many came together is seen nowhere else
+
+    def counted(
+        self: Writer, entries: list[tuple[Change, asyncio.Future[None]]]
+    ) -> list[BaseException | None]:
+        commits.append(len(entries))
+        return whole(self, entries)
+
+    monkeypatch.setattr(Writer, "_commit", counted)
+    # As many as it takes until several meet: how many do is the threads' affair.
+    async with asyncio.timeout(60):
+        while max(commits, default=0) < 3:
+            await asyncio.gather(*(spool.store(message()) for _ in range(20)))
+        await spool.store(message())
+    assert (alone, len(waits) > 0) == (0, True)
+
+
 async def test_numbers_go_on_after_a_restart(tmp_path: Path):
     spool = await Spool.open(tmp_path / "3")
     first = await spool.store(message())
