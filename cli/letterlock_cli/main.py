@@ -15,6 +15,7 @@ import typer
 from letterlock_cli import definition_commands, queue_commands, resource_commands
 from letterlock_cli.check_command import check
 from letterlock_cli.failures import CommandError
+from letterlock_cli.init_command import init
 from letterlock_cli.options import Context, Kubeconfig
 from letterlock_cli.send_command import send_test
 from letterlock_cli.track_command import track
@@ -42,6 +43,7 @@ app = typer.Typer(
 resource_commands.register(app)
 app.add_typer(queue_commands.commands, name="queue")
 app.add_typer(definition_commands.commands, name="crds")
+app.command()(init)
 app.command()(track)
 app.command()(check)
 app.command("send-test")(send_test)
