@@ -1,21 +1,21 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench many durability fuzz crds locks
+.PHONY: help run test check bench many durability e2e fuzz crds image locks
 
 BIN := .venv/bin
 READY := .venv/.ready
 
 help: ## This list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
+	@grep -hE '^[a-z0-9]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9]+):[^#]*## (.*)/  make \1|\2/' | column -t -s '|'
 
 run: $(READY) ## Serve examples/quickstart on this machine, with a receiver, and show how to send a first message
 	@examples/run.sh
 
-test: $(READY) ## Everything: checks and all tests, with real MTAs and a real API server (installs and builds what is missing)
+test: $(READY) ## Everything: checks and all tests, with real MTAs, a real API server and real pods (installs and builds what is missing)
 	@sh tests/harness/install.sh
 	@tests/harness/sslyze.sh >/dev/null
-	@tests/harness/kube/build.sh >/dev/null & build=$$!; \
+	@{ tests/harness/kube/build.sh node && tests/harness/kube/image.sh; } >/dev/null & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
 	echo "What testssl and sslyze say of a listener: build/reports"; \
 	wait $$build && [ $$checked -eq 0 ] && tests/everything.sh
@@ -39,11 +39,18 @@ durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clo
 	@sh tests/harness/install.sh
 	LETTERLOCK_KILLS=200 $(BIN)/pytest -s tests/mail/test_durability.py tests/mail/durability_full_disk.py
 
+e2e: $(READY) ## All of a gateway's life on real pods, as root: 500 changes on the wire, 1 to 5 to 2 members, the API server gone
+	@sh tests/harness/install.sh
+	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster tests/cluster/e2e_long.py
+
 fuzz: $(READY) ## Look for what breaks the protocol session, for FUZZ_SECONDS (600); what is found goes into the corpus
 	$(BIN)/python -m tests.gateway.fuzzing $(or $(FUZZ_SECONDS),600)
 
 crds: $(READY) ## Write the CRDs anew from the models
 	$(BIN)/python -m letterlock_api.crd
+
+image: ## Build the image that the tests' clusters run, and print its archive (no registry of images is needed)
+	@tests/harness/kube/image.sh | head -1
 
 locks: ## Write requirements/*.txt anew from pyproject.toml
 	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml -o requirements/runtime.txt

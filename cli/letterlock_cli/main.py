@@ -188,6 +188,12 @@ def gateway(
         float | None,
         typer.Option(min=0, help="Seconds for sessions in progress at the end. Default: 10."),
     ] = None,
+    linger: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Seconds that connections are still accepted at the end (10 in pods). Default: 0."
+        ),
+    ] = None,
     parent: Annotated[int | None, typer.Option(hidden=True, help="End when this process ends.")] = None,
 ) -> None:
     r"""Run one gateway member: what the pods of a MailGateway run.
@@ -214,6 +220,7 @@ def gateway(
             "workers": workers,
             "log_format": log_format,
             "grace": grace,
+            "linger": linger,
         },
     )
 

@@ -43,6 +43,7 @@ class Reason(StrEnum):
     NOT_SUPPORTED = "NotSupported"
     READY = "Ready"
     NOT_READY = "NotReady"
+    DRAINING = "Draining"
     # Programmed
     PROGRAMMED = "Programmed"
     PENDING = "Pending"

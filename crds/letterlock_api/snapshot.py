@@ -263,6 +263,16 @@ class SnapshotManagement(Lenient):
     client_fingerprints: list[str] = Field(default_factory=list)
 
 
+class Drain(Lenient):
+    """A member that is to go: it takes no mail in any more, and hands on what it has."""
+
+    member: str
+    order: int
+    """Number of this order: the member's state says under which one it is empty (`MemberState.drained`)."""
+    peers: list[str] = Field(default_factory=list)
+    """Addresses of members that stay; none: it delivers what it has by itself."""
+
+
 class Snapshot(Lenient):
     """All that a member needs."""
 
@@ -283,6 +293,8 @@ class Snapshot(Lenient):
     """None: no HTTPS management."""
     trust: dict[str, TrustList] = Field(default_factory=dict)
     """Enabled CA lists by name."""
+    drains: list[Drain] = Field(default_factory=list[Drain])
+    """Members that are to go."""
     files: list[FileName] = Field(default_factory=list)
     """Every file that this snapshot names."""
     digests: dict[str, str] = Field(default_factory=dict)

@@ -8,6 +8,8 @@ from letterlock_api.base import Lenient
 from letterlock_api.destinationcontrol import FailingDomain, LastTLS
 
 STATE_PATH: Final = "/state"
+# Where a member takes messages of another one that is to go: same port, same CA, but only members may.
+HANDOVER_PATH: Final = "/handover"
 STATE_PORT: Final = 9443
 HEALTH_PORT: Final = 9080
 # Files of the member's own TLS identity towards the operator, in the same mount.
@@ -53,5 +55,7 @@ class MemberState(Lenient):
     destinations: list[DestinationState] = Field(default_factory=list[DestinationState])
     queue: int = 0
     """Recipients not yet delivered or bounced."""
+    drained: int = 0
+    """The order (`Snapshot.drains`) under which it takes nothing in and holds nothing any more; 0: none."""
     problems: list[str] = Field(default_factory=list)
     """For people: whatever else is wrong."""

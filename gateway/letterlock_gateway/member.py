@@ -15,10 +15,12 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
 from letterlock_gateway import channel, mount, watching
+from letterlock_gateway.handover import letters, taking
 from letterlock_gateway.manage import control, stored
-from letterlock_gateway.manage.alerting import Alerting, NotStored
+from letterlock_gateway.manage.alerting import Alerting
 from letterlock_gateway.manage.endpoints import Endpoints, Facts
 from letterlock_gateway.manage.merging import Refusal, Report, merge
+from letterlock_gateway.manage.stored import NotStored
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.metrics import Metrics
@@ -77,7 +79,7 @@ class Member:
     async def run(self) -> None:
         """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
         options = self._options
-        facts = Facts(state=self._state, ready=self.ready, metrics=self._metrics.text)
+        facts = Facts(state=self._state, ready=self.ready, metrics=self._metrics.text, adopt=self._adopt)
         endpoints = await Endpoints.open(
             options.state_address, options.state_port, options.health_port, facts
         )
@@ -91,8 +93,9 @@ class Member:
             endpoints.close()
 
     def ready(self) -> bool:
-        """Whether every worker runs a set, and will go on."""
-        return not self.stopping and all(report.snapshot for report in self._reports.values())
+        """Whether every worker runs a set, and will go on taking mail."""
+        leaving = self._offered is not None and self._offered.drain is not None
+        return not self.stopping and not leaving and all(report.snapshot for report in self._reports.values())
 
     def _state(self) -> bytes:
         state = merge(
@@ -120,7 +123,7 @@ class Member:
             return {"member": self._options.member, "mount": mounted, "snapshot": running}
         if order["do"] == control.STATE:
             return {"state": json.loads(self._state())}
-        if order["do"] == stored.DO:
+        if order["do"] in (stored.DO, taking.DO):
             return {"done": [], "busy": [], "problems": ["mail comes in by listeners only"]}
         numbers = {mid % NUMBER_STEP for mid in order["mids"]}
         chosen = [one for number, one in self._workers.items() if not numbers or number in numbers]
@@ -132,6 +135,18 @@ class Member:
             if answer is None:
                 merged["problems"].append(f"worker {worker.number} does not run just now: try again")
         return merged
+
+    async def _adopt(self, content: bytes) -> int:
+        """Have a worker store a message of a member that is to go. Raises NotStored."""
+        workers = [one for _, one in sorted(self._workers.items())]
+        try:
+            chosen = workers[taking.chosen(content, len(workers))]
+        except letters.NotALetter as problem:
+            raise NotStored(str(problem)) from problem
+        answer = await chosen.ask(taking.order(content))
+        if answer is None or "mid" not in answer:
+            raise NotStored(stored.problem(answer or {}))
+        return answer["mid"]
 
     async def _store(self, message: NewMessage) -> int:
         """Have the first worker that can store a message that was made here."""

@@ -46,6 +46,8 @@ class Options:
     log_format: LogFormat = "json"
     grace: float = 10.0
     """Seconds that sessions in progress get at the end."""
+    linger: float = 0.0
+    """Seconds that connections are still accepted at the end: load balancers need some to hear of it."""
 
     def bind_port(self, port: int) -> int:
         """The port to bind for a listener's `port`."""
@@ -93,6 +95,9 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
     parser.add_argument("--log-format", choices=("json", "text"), default="json")
     parser.add_argument(
         "--grace", type=float, default=10.0, help="seconds for sessions in progress at the end"
+    )
+    parser.add_argument(
+        "--linger", type=float, default=0.0, help="seconds that connections are still accepted at the end"
     )
     return Options(**vars(parser.parse_args(arguments)))
 

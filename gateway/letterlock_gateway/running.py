@@ -17,6 +17,7 @@ from letterlock_api.credentials import decode as decode_credentials
 from letterlock_api.destinationcontrol import TLSVersion
 from letterlock_api.snapshot import (
     Destination,
+    Drain,
     ReceptionPolicy,
     ServedCertificate,
     Snapshot,
@@ -92,6 +93,11 @@ class RunningSet:
     def with_destination(self, policy: Destination) -> Self:
         """The same set with this one policy for every domain: for looking at what another would do."""
         return replace(self, _destinations={"*": policy})
+
+    @property
+    def drain(self) -> Drain | None:
+        """The order to go; None: this member stays."""
+        return next((one for one in self.snapshot.drains if one.member == self.member), None)
 
     def trust_for(self, names: Sequence[str] | None) -> trust.TrustStore:
         """What peers are verified against: the named lists that are enabled; None: all global ones."""

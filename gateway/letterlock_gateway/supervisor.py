@@ -60,6 +60,10 @@ async def _run(
     lost = asyncio.create_task(nursery.lost.wait(), name="nursery")
     stopping = asyncio.create_task(stop.wait(), name="stop")
     await asyncio.wait({running, lost, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    if not running.done() and not lost.done() and options.linger:
+        # Still ready: a Service sends connections to the last of its pods that ends, as long as it says so.
+        say.info(f"Member {options.member} ends: it accepts connections for {options.linger:g} s more")
+        await asyncio.wait({running, lost}, timeout=options.linger, return_when=asyncio.FIRST_COMPLETED)
     member.stopping = True
     if lost.done():
         say.error("The process that starts workers has been killed: the member ends, to be started again")

@@ -23,6 +23,8 @@ from letterlock_api.state import ListenerState
 from letterlock_gateway import channel
 from letterlock_gateway.counters import Counters, Tally
 from letterlock_gateway.deliver import Delivery
+from letterlock_gateway.handover import taking
+from letterlock_gateway.handover.leaving import Leaving
 from letterlock_gateway.manage import queue, stored
 from letterlock_gateway.manage.merging import report_message
 from letterlock_gateway.mount import MountRefused, assemble
@@ -68,6 +70,7 @@ class Worker:
         self._listeners: list[ListenerState] = []
         self._spool: Spool | None = None
         self._delivery: Delivery | None = None
+        self._leaving: Leaving | None = None
         self._orders: set[asyncio.Task[None]] = set()
         self._sent: Any = None
 
@@ -104,12 +107,20 @@ class Worker:
         """An order of an administrator about the queue, or the supervisor's to store a message."""
         if self._spool is None or self._delivery is None:
             answer: channel.Message = {"done": [], "busy": [], "problems": [self._problem]}
-        elif message["order"]["do"] == stored.DO:
-            answer = await stored.carry_out(message["order"], self._spool)
+        elif message["order"]["do"] in (stored.DO, taking.DO):
+            answer = await self._store(message["order"], self._spool)
         else:
             answer = await queue.carry_out(message["order"], self._spool, self._delivery, self._log)
         answered = {"kind": "answer", "number": message["number"], "answer": answer}
         await self._messages.send(channel.encode(answered))
+
+    async def _store(self, order: channel.Message, spool: Spool) -> channel.Message:
+        """A message that the supervisor made or got. A member that is to go takes none: it may have said "empty"."""
+        if self._leaving is None or self._leaving.active or self._stop.is_set():
+            return {"problem": "this member is about to go"}
+        if order["do"] == taking.DO:
+            return await taking.carry_out(order, spool, self._log)
+        return await stored.carry_out(order, spool)
 
     async def _work(self) -> None:
         spool = await self._open_spool()
@@ -120,24 +131,25 @@ class Worker:
         reception = Reception(spool, self._log, self._options, time.time, self._tally)
         delivery = Delivery(spool, self._log, self._outcomes, time.time, tally=self._tally)
         self._delivery = delivery
+        self._leaving = leaving = Leaving(spool, delivery, reception, self._log, self._options)
         delivering = asyncio.create_task(delivery.run(), name="delivery")
         stopping = asyncio.create_task(self._stop.wait(), name="stop")
-        taking = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")
+        sets = asyncio.create_task(self._take_sets(reception, delivery, spool), name="sets")
         pruning = asyncio.create_task(self._prune(spool), name="prune")
-        await asyncio.wait({delivering, stopping, taking}, return_when=asyncio.FIRST_COMPLETED)
-        taking.cancel()
+        await asyncio.wait({delivering, stopping, sets}, return_when=asyncio.FIRST_COMPLETED)
+        sets.cancel()
         pruning.cancel()
         grace = _ORPHAN_GRACE if self._orphaned else self._options.grace
         self._problem = "is stopping"
         await asyncio.gather(
-            taking, pruning, reception.close(grace), delivery.close(), return_exceptions=True
+            sets, pruning, leaving.close(), reception.close(grace), delivery.close(), return_exceptions=True
         )
         self._listeners = []
         delivering.cancel()
         stopping.cancel()
         (ended, *_) = await asyncio.gather(delivering, stopping, return_exceptions=True)
         await spool.close()
-        for outcome in (ended, None if taking.cancelled() else taking.exception()):
+        for outcome in (ended, None if sets.cancelled() else sets.exception()):
             if isinstance(outcome, Exception):
                 raise outcome
 
@@ -187,6 +199,8 @@ class Worker:
         content, files = channel.set_in(message)
         try:
             fresh = RunningSet.build(assemble(content, files), self._options.member)
+            if self._leaving is not None:
+                self._leaving.follow(fresh.drain)
             listeners = await reception.apply(fresh)
             delivery.apply(fresh)
         except MountRefused as refusal:  # the supervisor built it before, so this is most unlikely
@@ -231,6 +245,7 @@ class Worker:
             problem=self._problem,
             listeners=self._listeners,
             queue=self._spool.queue_length() if self._spool else None,
+            drained=self._leaving.drained if self._leaving else 0,
             destinations=self._outcomes.take_changed(),
             tls_failures=self._outcomes.required_tls.take(),
         )

@@ -35,6 +35,8 @@ class Target:
     address: str
     """Empty: it has none yet."""
     ready: bool
+    leaving: bool = False
+    """Whether it was told to end."""
 
 
 @dataclass(frozen=True)
@@ -196,4 +198,4 @@ def _member(target: Target, followed: _Followed) -> Member:
     state, problem = followed.answers.get(target.uid, (None, "it has no address yet"))
     if followed.wanted.identity is None:
         state, problem = None, "there is no identity to ask it with yet"
-    return Member(target.name, target.ready, state, problem)
+    return Member(target.name, target.ready, state, problem, target.address, target.leaving)

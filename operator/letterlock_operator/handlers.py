@@ -9,7 +9,7 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -70,6 +70,8 @@ class Watching:
             registry=self._registry(),
             settings=settings(everywhere=not self._namespaces),
             standalone=True,
+            # Nobody sees it; without it the framework asks for the user's name, which a pod's user has none of.
+            identity=cast("Any", "letterlock"),
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
             stop_flag=self._stop,

@@ -81,6 +81,11 @@ class Observer:
                 if not is_ours(item, known)
             ),
             members=members,
+            scales={
+                name: int(item["spec"].get("replicas", 1))
+                for name, item in known.objects["StatefulSet"].items()
+                if name in found["MailGateway"] and is_ours(item, known)
+            },
             requests=requests,
             refusals=refusals,
             system_roots=system_roots(),

@@ -191,6 +191,8 @@ class Plan:
     internal: tuple[IssueInternal, ...] = ()
     ensures: tuple[Ensure, ...] = ()
     texts: tuple[TextFile, ...] = ()
+    replicas: Mapping[str, int] = field(default_factory=dict[str, int])
+    """By gateway: members that its StatefulSet shall have."""
     statuses: Mapping[tuple[str, str], AnyStatus] = field(default_factory=dict[tuple[str, str], AnyStatus])
     """By (kind, name): the whole status that shall stand."""
     events: tuple[Event, ...] = ()

@@ -213,6 +213,7 @@ def target(pod: Object) -> Target:
         uid=metadata["uid"],
         address=str(status.get("podIP") or ""),
         ready=ready and not metadata.get("deletionTimestamp"),
+        leaving=bool(metadata.get("deletionTimestamp")),
     )
 
 

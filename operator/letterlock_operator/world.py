@@ -93,6 +93,10 @@ class Member:
     """Its own word; None: it has not answered."""
     problem: str = ""
     """Why it has not answered."""
+    address: str = ""
+    """Where other members reach it; empty: not known."""
+    leaving: bool = False
+    """Whether it was told to end."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,9 @@ class World:
     """`Kind/name` of StatefulSets, Services and so on that exist without our owner reference."""
     members: Mapping[str, tuple[Member, ...]] = field(default_factory=dict[str, tuple[Member, ...]])
     """By gateway: every member that exists."""
+    scales: Mapping[str, int] | None = None
+    """By gateway: the members that its StatefulSet asks for now; missing: it has none yet. None: here are no such
+    things, and each gateway has the one member that it has."""
     requests: Mapping[str, SigningRequest] | Unreadable | None = None
     """Signing requests of ours by name; None: there is nobody here who could be asked."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict[str, Refusal])

@@ -115,36 +115,48 @@ class ApiServer:
 @contextlib.contextmanager
 def running() -> Generator[ApiServer]:
     """An API server with our CRDs and a foreign CRD of plural `certificates`; ended on leaving."""
-    binaries = _binaries()
     with (
         tempfile.TemporaryDirectory(prefix="letterlock-apiserver-") as folder,
         contextlib.ExitStack() as ends,
     ):
-        data = Path(folder)
-        url = f"https://127.0.0.1:{free_port()}"
-        _write_credentials(data, url)
-        kubectl = Kubectl(binaries / "kubectl", data / "kubeconfig")
-        # ExitStack ends them in reverse order: without etcd the API server takes minutes to leave.
-        etcd_url = _start_etcd(binaries, data, ends)
-        _start_apiserver(binaries, data, url, etcd_url, kubectl, ends)
-        _start_controller_manager(binaries, data, ends)
-        server = ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl)
-        _install_crds(server)
+        server, _ = control_plane(binaries(), Path(folder), ends)
+        install_crds(server)
         yield server
 
 
-def _binaries() -> Path:
+def control_plane(
+    programs: Path, data: Path, ends: contextlib.ExitStack, *, address: str = "127.0.0.1"
+) -> tuple[ApiServer, subprocess.Popen[bytes]]:
+    """etcd, API server and controller manager, ended with `ends`. Gives the API server and its process.
+
+    `address`: where it is reached; any but loopback is for nodes too, in a network of their own.
+    """
+    url = f"https://{address}:{free_port()}"
+    _write_credentials(data, url, address)
+    kubectl = Kubectl(programs / "kubectl", data / "kubeconfig")
+    # ExitStack ends them in reverse order: without etcd the API server takes minutes to leave.
+    etcd_url = _start_etcd(programs, data, ends)
+    child = _start_apiserver(programs, data, url, etcd_url, kubectl, ends)
+    _start_controller_manager(programs, data, ends)
+    return ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl), child
+
+
+def binaries(*which: str) -> Path:
+    """The folder with the programs that `kube/build.sh` builds. `which`: its argument."""
     built = subprocess.run(
-        (str(_HERE / "kube" / "build.sh"),), stdout=subprocess.PIPE, text=True, check=True
+        (str(_HERE / "kube" / "build.sh"), *which), stdout=subprocess.PIPE, text=True, check=True
     ).stdout
     return Path(built.strip())
 
 
-def _write_credentials(data: Path, url: str) -> None:
+def _write_credentials(data: Path, url: str, address: str) -> None:
     authority = trustme.CA(organization_name="Letterlock tests")
     authority.cert_pem.write_to_path(data / "ca.pem")
     authority.private_key_pem.write_to_path(data / "ca.key")
-    own = authority.issue_cert("127.0.0.1", "localhost", "kubernetes.default.svc")
+    # The first address of the Services is the API server's own, for pods.
+    names = dict.fromkeys(("127.0.0.1", address, "10.96.0.1", "localhost", "kubernetes.default.svc"))
+    # A kubelet knows who asks by the common name.
+    own = authority.issue_cert(*names, common_name="kube-apiserver")
     own.private_key_pem.write_to_path(data / "server.key")
     own.cert_chain_pems[0].write_to_path(data / "server.pem")
     key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
@@ -176,7 +188,7 @@ def _write_credentials(data: Path, url: str) -> None:
 
 
 @contextlib.contextmanager
-def _program(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
+def program(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[bytes]]:
     """A child that is ended by its id on leaving, and by the kernel should this process be killed."""
     guard = shutil.which("setpriv")
     prefix = (guard, "--pdeathsig", "KILL", "--") if guard else ()
@@ -195,7 +207,7 @@ def _program(command: Sequence[str], log: Path) -> Generator[subprocess.Popen[by
             child.wait()
 
 
-def _wait_until_ready(
+def wait_until_ready(
     child: subprocess.Popen[bytes], log: Path, ready: Sequence[str], *, seconds: float = 60
 ) -> None:
     deadline = time.monotonic() + seconds
@@ -206,10 +218,10 @@ def _wait_until_ready(
         time.sleep(0.1)
 
 
-def _start_etcd(binaries: Path, data: Path, ends: contextlib.ExitStack) -> str:
+def _start_etcd(programs: Path, data: Path, ends: contextlib.ExitStack) -> str:
     clients, peers = f"http://127.0.0.1:{free_port()}", f"http://127.0.0.1:{free_port()}"
     command = (
-        str(binaries / "etcd"),
+        str(programs / "etcd"),
         f"--data-dir={data / 'etcd'}",
         f"--listen-client-urls={clients}",
         f"--advertise-client-urls={clients}",
@@ -219,19 +231,25 @@ def _start_etcd(binaries: Path, data: Path, ends: contextlib.ExitStack) -> str:
         "--unsafe-no-fsync",
         "--log-level=warn",
     )
-    ends.enter_context(_program(command, data / "etcd.log"))
+    ends.enter_context(program(command, data / "etcd.log"))
     return clients  # the API server waits for it by itself
 
 
 def _start_apiserver(
-    binaries: Path, data: Path, url: str, etcd_url: str, kubectl: Kubectl, ends: contextlib.ExitStack
-) -> None:
+    programs: Path, data: Path, url: str, etcd_url: str, kubectl: Kubectl, ends: contextlib.ExitStack
+) -> subprocess.Popen[bytes]:
     log = data / "kube-apiserver.log"
+    host, _, port = url.removeprefix("https://").rpartition(":")
     command = (
-        str(binaries / "kube-apiserver"),
+        str(programs / "kube-apiserver"),
         f"--etcd-servers={etcd_url}",
-        f"--secure-port={url.rpartition(':')[2]}",
-        "--bind-address=127.0.0.1",
+        f"--secure-port={port}",
+        f"--bind-address={host if host == '127.0.0.1' else '0.0.0.0'}",
+        *(() if host == "127.0.0.1" else (f"--advertise-address={host}",)),
+        # Towards kubelets, for logs and exec: they take any certificate of this CA.
+        f"--kubelet-client-certificate={data / 'server.pem'}",
+        f"--kubelet-client-key={data / 'server.key'}",
+        "--kubelet-preferred-address-types=InternalIP",
         f"--tls-cert-file={data / 'server.pem'}",
         f"--tls-private-key-file={data / 'server.key'}",
         f"--client-ca-file={data / 'ca.pem'}",
@@ -244,14 +262,15 @@ def _start_apiserver(
         "--allow-privileged",
         "--profiling=false",
     )
-    child = ends.enter_context(_program(command, log))
+    child = ends.enter_context(program(command, log))
     probe = (str(kubectl.program), "--kubeconfig", str(kubectl.kubeconfig), "get", "--raw", "/readyz")
-    _wait_until_ready(child, log, probe)
+    wait_until_ready(child, log, probe)
+    return child
 
 
-def _start_controller_manager(binaries: Path, data: Path, ends: contextlib.ExitStack) -> None:
+def _start_controller_manager(programs: Path, data: Path, ends: contextlib.ExitStack) -> None:
     command = (
-        str(binaries / "kube-controller-manager"),
+        str(programs / "kube-controller-manager"),
         f"--kubeconfig={data / 'kubeconfig'}",
         "--secure-port=0",
         "--leader-elect=false",
@@ -261,10 +280,11 @@ def _start_controller_manager(binaries: Path, data: Path, ends: contextlib.ExitS
         f"--cluster-signing-key-file={data / 'ca.key'}",
         "--use-service-account-credentials=false",
     )
-    ends.enter_context(_program(command, data / "kube-controller-manager.log"))
+    ends.enter_context(program(command, data / "kube-controller-manager.log"))
 
 
-def _install_crds(server: ApiServer) -> None:
+def install_crds(server: ApiServer) -> None:
+    """Our CRDs and the foreign one; returns once they can be used."""
     files = [*sorted(CRDS.glob("*.yaml")), FOREIGN_CRD]
     named = [f"--filename={file}" for file in files]
     server.kubectl("apply", "--server-side", *named)

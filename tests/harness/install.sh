@@ -36,6 +36,14 @@ need nsd nsd
 need cc gcc libc6-dev
 # A mail program that parses what we send back to senders.
 need reformime maildrop
+# What a node is made of, and images (tests/cluster).
+need runc runc
+need nft nftables
+need conntrack conntrack
+need ip iproute2
+[ -x /usr/lib/cni/bridge ] || missing="$missing containernetworking-plugins"
+need buildah buildah
+need mmdebstrap mmdebstrap
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"

@@ -47,6 +47,9 @@ _REPLACED: Final = frozenset(
         "--state-port",
         "--health-port",
         "--workers",
+        # Nothing has to hear of an end here, and tests do not wait for it.
+        "--linger",
+        "--grace",
     }
 )
 

@@ -37,18 +37,23 @@ class Member:
         workers: int = 0,
         options: Sequence[str] = (),
         environment: Mapping[str, str] | None = None,
+        beside: "Member | None" = None,
+        address: str = "127.0.0.1",
     ) -> None:
         """`workers` 0: one per processor. `options` are added to the command line as they stand.
 
+        `beside`: another member of the same gateway; then `address` has to be another one.
+
         `environment`: of the process, instead of the test's own.
         """
-        self.internal = Internal()
+        self.internal = beside.internal if beside is not None else Internal()
+        self.address = address
         self.mount = Mount.with_identity(directory / "mount", self.internal)
         self.spool = directory / "spool"
         self.log_file = directory / "member.log"
         self.name = name
-        self.state_port = ports.free_port()
-        self.health_port = ports.free_port()
+        self.state_port = beside.state_port if beside is not None else ports.free_port(address)
+        self.health_port = beside.health_port if beside is not None else ports.free_port(address)
         self.process: subprocess.Popen[bytes] | None = None
         self._workers = workers
         self._options = tuple(options)
@@ -62,7 +67,7 @@ class Member:
         """Start it; `wait_ready` waits for it."""
         command = [sys.executable, "-m", "letterlock_gateway"]
         command += ["--mount", str(self.mount.directory), "--spool", str(self.spool), "--member", self.name]
-        command += ["--address", "127.0.0.1", "--state-address", "127.0.0.1"]
+        command += ["--address", self.address, "--state-address", self.address]
         command += ["--state-port", str(self.state_port), "--health-port", str(self.health_port)]
         command += ["--workers", str(self._workers), *self._options]
         with self.log_file.open("ab") as log:
@@ -80,7 +85,7 @@ class Member:
         """What `/readyz` says. Raises RuntimeError when the process has ended."""
         if self.process is not None and self.process.poll() is not None:
             raise RuntimeError(f"the member has ended with status {self.process.returncode}")
-        url = f"http://127.0.0.1:{self.health_port}/readyz"
+        url = f"http://{self.address}:{self.health_port}/readyz"
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
             urllib.request.urlopen(url, timeout=5) as answer,
@@ -90,7 +95,7 @@ class Member:
 
     def metrics(self) -> str:
         """What `/metrics` says."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.health_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.address}:{self.health_port}/metrics", timeout=5) as answer:
             return answer.read().decode()
 
     def wait_running(self, snapshot: str, *, seconds: float = 30) -> Self:
@@ -108,7 +113,7 @@ class Member:
 
     def state(self) -> MemberState | None:
         """What it says of itself; None: no answer."""
-        connection = _Connection("127.0.0.1", self.state_port, context=self._context, timeout=5)
+        connection = _Connection(self.address, self.state_port, context=self._context, timeout=5)
         try:
             connection.request("GET", STATE_PATH)
             return MemberState.model_validate_json(connection.getresponse().read())

@@ -58,7 +58,6 @@ _COMMON: Final[Mapping[str, str]] = {
     "compatibility_level": "3.6",
     "mail_owner": "postfix",
     "setgid_group": "postdrop",
-    "inet_interfaces": "127.0.0.1",
     "inet_protocols": "ipv4",
     "mynetworks": "127.0.0.0/8",
     "mydestination": "",
@@ -97,14 +96,21 @@ class Postfix:
     """One instance: `start`, use, `stop`, or `with`."""
 
     def __init__(
-        self, name: str, settings: Mapping[str, str], *, port: int = 0, processes: int = 100
+        self,
+        name: str,
+        settings: Mapping[str, str],
+        *,
+        port: int = 0,
+        processes: int = 100,
+        address: str = "127.0.0.1",
     ) -> None:
-        """An instance that greets as `name` and takes SMTP on loopback `port` (0: a free one).
+        """An instance that greets as `name` and takes SMTP on loopback `port` (0: a free one), or at `address`.
 
         `settings` are added to main.cf; `processes` is the limit per service.
         """
         self.name = name
-        self.port = port or ports.free_port()
+        self.address = address
+        self.port = port or ports.free_port(address)
         # Not below pytest's temporary directories: those are closed to the user that Postfix runs as.
         self.directory = Path(tempfile.mkdtemp(prefix="letterlock-postfix-"))
         self._settings: Mapping[str, str] = {
@@ -114,6 +120,7 @@ class Postfix:
             "config_directory": str(self.configuration),
             "queue_directory": str(self.directory / "queue"),
             "data_directory": str(self.directory / "data"),
+            "inet_interfaces": address,
             "maillog_file": str(self.log_file),
             "maillog_file_prefixes": str(self.directory),
             **settings,
@@ -132,6 +139,7 @@ class Postfix:
         tls: ServerTLS = "may",
         domains: Sequence[str] = ("mailbox.example",),
         port: int = 0,
+        address: str = "127.0.0.1",
         settings: Mapping[str, str] | None = None,
     ) -> Self:
         """An MTA that takes all mail for `domains` into one mailbox.
@@ -155,6 +163,7 @@ class Postfix:
                 **(settings or {}),
             },
             port=port,
+            address=address,
         )
         made._settings = {
             **made._settings,
@@ -329,7 +338,7 @@ class Postfix:
         pid_file = self.directory / "queue" / "pid" / "master.pid"
         try:
             self._pid = int(pid_file.read_text())
-            ports.wait_for_listener(self.port)
+            ports.wait_for_listener(self.port, self.address)
         except (OSError, ValueError, TimeoutError) as problem:
             raise PostfixError(f"{problem}\n{self.log}") from problem
         return self
@@ -422,7 +431,7 @@ class Postfix:
     def _write_configuration(self) -> None:
         lines = [f"{name} = {value}" for name, value in self._settings.items()]
         (self.configuration / "main.cf").write_text("\n".join(lines) + "\n")
-        services = [_MASTER.format(port=f"127.0.0.1:{self.port}", processes=self._processes)]
+        services = [_MASTER.format(port=f"{self.address}:{self.port}", processes=self._processes)]
         for place, different in self._also:
             options = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in different.items())
             services.append(f"{place} inet n - n - {self._processes} smtpd\n{options}")

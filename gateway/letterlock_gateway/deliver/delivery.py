@@ -67,6 +67,7 @@ class Delivery:
         self.settling = Settling(spool, log, outcomes, clock)
         self.rates = Rates(tally)
         self._closing = False
+        self._held = False
         self._clocks = Clocks(clock(), time.monotonic())
         self._idle_seconds = idle
         self._lanes = Lanes()
@@ -83,11 +84,11 @@ class Delivery:
 
     @property
     def closing(self) -> bool:
-        """Whether nothing new is to be taken up: at the end, and while the spool cannot be written.
+        """Whether nothing new is to be taken up: at the end, while held, and while the spool cannot be written.
 
         What is sent then would be sent again after a restart.
         """
-        return self._closing or self.settling.stuck
+        return self._closing or self._held or self.settling.stuck
 
     def apply(self, running: RunningSet) -> None:
         """Deliver by `running` from now on: the next message of every connection already does."""
@@ -195,6 +196,22 @@ class Delivery:
         task = asyncio.get_running_loop().create_task(work, name="settling")
         self._settling_tasks.add(task)
         task.add_done_callback(lambda done: self._settled(done, lane, count))
+
+    # What a member that is to go asks for (handover).
+
+    def hold(self) -> None:
+        """Take up nothing new until `go_on`. What waits in memory goes back to the spool; may be called again."""
+        self._held = True
+        self._wake_all()
+        for lane, rids in self._lanes.withdraw(self._lanes.waiting_rids()):
+            self._lanes.settled(lane, len(rids))
+            self._lanes.drop(lane)
+            self.spool.release(rids)
+
+    def go_on(self) -> None:
+        """Deliver again."""
+        self._held = False
+        self.spool.stored.set()
 
     # What an administrator asks for (manage.queue).
 

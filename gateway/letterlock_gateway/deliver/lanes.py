@@ -89,6 +89,10 @@ class Lane:
                     del self._open[job.mid]
         return found
 
+    def waiting_rids(self) -> set[int]:
+        """Numbers of all that wait here."""
+        return {rid for job in self._jobs for rid in job.rids}
+
     def wants_session(self, limit: int) -> bool:
         """Whether one more session would help, and `limit` connections allow it."""
         waiting = len(self._jobs) - self.idle
@@ -138,6 +142,10 @@ class Lanes:
         """Those of `rids` that wait here, by lane; they no longer do."""
         found = ((lane, lane.withdraw(rids)) for lane in self._lanes.values())
         return [(lane, taken) for lane, taken in found if taken]
+
+    def waiting_rids(self) -> set[int]:
+        """Numbers of all that wait here, not under way."""
+        return {rid for lane in self._lanes.values() for rid in lane.waiting_rids()}
 
     def resume(self) -> None:
         """No lane is paused any more: the clock that says until when was set."""

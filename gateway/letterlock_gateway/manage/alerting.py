@@ -18,6 +18,7 @@ from typing import Final
 
 from letterlock_api.mailgateway import AlertType, Severity
 from letterlock_gateway.manage import in_use, told_file
+from letterlock_gateway.manage.stored import NotStored
 from letterlock_gateway.mount import MountedSet
 from letterlock_gateway.report import alert_mail, alerts, endings
 from letterlock_gateway.report.alert_mail import Alert
@@ -36,10 +37,6 @@ _STORE_AGAIN: Final = 2.0
 _AFTER_FAULT: Final = 60.0
 # Failures of a domain that were only counted are forgotten after so many periods without another one.
 _FORGOTTEN: Final = 2
-
-
-class NotStored(Exception):  # noqa: N818 - says what is
-    """No worker could store a message now. The text says why."""
 
 
 type Store = Callable[[NewMessage], Awaitable[int]]

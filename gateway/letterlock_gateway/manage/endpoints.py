@@ -1,7 +1,7 @@
-"""What a member answers: `/state` to the operator (mutual TLS), `/healthz`, `/readyz` to the kubelet, `/metrics`.
+"""What a member answers: `/state` to the operator and `/handover` to other members (mutual TLS).
 
-Run by the supervisor. A few questions without parameters are no reason to load a web framework (0.2 s of every
-start): HTTP/1.1, one answer per connection.
+Health and metrics to whoever asks. Run by the supervisor. A few questions without parameters are no reason to load a
+web framework (0.2 s of every start): HTTP/1.1, one answer per connection.
 """
 
 import asyncio
@@ -12,7 +12,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
-from letterlock_api.state import INTERNAL_CLIENT_NAME, STATE_PATH
+from letterlock_api.state import HANDOVER_PATH, INTERNAL_CLIENT_NAME, INTERNAL_SERVER_NAME, STATE_PATH
+from letterlock_gateway.manage.stored import NotStored
 from letterlock_gateway.mount import Identity
 from letterlock_gateway.report.metrics import CONTENT_TYPE
 from letterlock_gateway.tls import contexts
@@ -20,12 +21,18 @@ from letterlock_gateway.tls import contexts
 # A client that is slower than that is none of ours; its connection is not kept.
 _SECONDS: Final = 5.0
 _HEAD_LIMIT: Final = 16384
+# The same for a message that another member hands over, and its size at most: whatever a listener may take, and its
+# recipients. So many are in memory at a time.
+_LETTER_SECONDS: Final = 120.0
+_LETTER_LIMIT: Final = 1 << 30
+_LETTERS: Final = 8
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
     403: "Forbidden",
     404: "Not Found",
     405: "Method Not Allowed",
+    413: "Content Too Large",
     503: "Service Unavailable",
 }
 
@@ -40,6 +47,7 @@ class Answer:
 
 
 type Respond = Callable[[str, asyncio.StreamWriter], Answer]
+type Take = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[Answer]]
 
 
 @dataclass(frozen=True)
@@ -49,6 +57,8 @@ class Facts:
     state: Callable[[], bytes]
     """The state as JSON."""
     ready: Callable[[], bool]
+    adopt: Callable[[bytes], Awaitable[int]]
+    """Takes a message that another member hands over, and gives its number; raises NotStored."""
     metrics: Callable[[], bytes]
     """As Prometheus reads them."""
 
@@ -63,6 +73,7 @@ class Endpoints:
         self._state: asyncio.Server | None = None
         self._health: asyncio.Server | None = None
         self._identity: Identity | None = None
+        self._letters = asyncio.Semaphore(_LETTERS)
 
     @classmethod
     async def open(cls, address: str, state_port: int, health_port: int, facts: Facts) -> Self:
@@ -91,7 +102,7 @@ class Endpoints:
         context.verify_mode = ssl.CERT_REQUIRED
         before = self._state
         # Both accept from one socket for a moment: no connection is refused.
-        self._state = await _start(self._state_socket, self._answer_state, context)
+        self._state = await _start(self._state_socket, self._answer_state, context, self._take_letter)
         self._identity = identity
         if before is not None:
             before.close()
@@ -120,6 +131,23 @@ class Endpoints:
             return Answer(200, self._facts.state(), "application/json")
         return Answer(404, b"ask for /state\n")
 
+    async def _take_letter(
+        self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int
+    ) -> Answer:
+        """A message that another member hands over. Its number here is the answer once it is on disk."""
+        if INTERNAL_SERVER_NAME not in _client_names(writer):
+            return Answer(403, b"this certificate is not a member's\n")
+        if path != HANDOVER_PATH:
+            return Answer(404, b"post to /handover\n")
+        if not 0 < length <= _LETTER_LIMIT:
+            return Answer(413, b"no message has that size\n")
+        async with self._letters:
+            content = await reader.readexactly(length)
+            try:
+                return Answer(200, str(await self._facts.adopt(content)).encode())
+            except NotStored as problem:
+                return Answer(503, f"{problem}\n".encode())
+
 
 def _bind(address: str, port: int) -> socket.socket:
     try:
@@ -134,10 +162,10 @@ def _bind(address: str, port: int) -> socket.socket:
 
 
 async def _start(
-    bound: socket.socket, respond: Respond, context: ssl.SSLContext | None = None
+    bound: socket.socket, respond: Respond, context: ssl.SSLContext | None = None, take: Take | None = None
 ) -> asyncio.Server:
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Awaitable[None]:
-        return _serve(reader, writer, respond)
+        return _serve(reader, writer, respond, take)
 
     return await asyncio.start_server(
         connected,
@@ -149,20 +177,25 @@ async def _start(
     )
 
 
-async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond) -> None:
+async def _serve(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, respond: Respond, take: Take | None
+) -> None:
     with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-        async with asyncio.timeout(_SECONDS):
+        async with asyncio.timeout(_SECONDS) as limit:
             try:
                 head = await reader.readuntil(b"\r\n\r\n")
                 method, path, _version = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ")
+                length = _content_length(head)
             except (asyncio.LimitOverrunError, ValueError):
                 method, answer = "GET", Answer(400, b"not a request\n")
             else:
-                answer = (
-                    respond(path.partition("?")[0], writer)
-                    if method in {"GET", "HEAD"}
-                    else Answer(405, b"only GET\n")
-                )
+                if method in {"GET", "HEAD"}:
+                    answer = respond(path.partition("?")[0], writer)
+                elif method == "POST" and take is not None:
+                    limit.reschedule(asyncio.get_running_loop().time() + _LETTER_SECONDS)
+                    answer = await take(path, reader, writer, length)
+                else:
+                    answer = Answer(405, b"only GET\n")
             writer.write(
                 f"HTTP/1.1 {answer.status} {_REASONS[answer.status]}\r\n"
                 f"Content-Type: {answer.kind}\r\nContent-Length: {len(answer.body)}\r\n"
@@ -174,6 +207,15 @@ async def _serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, res
             writer.close()
             await writer.wait_closed()
     writer.close()
+
+
+def _content_length(head: bytes) -> int:
+    """What the request's head says of its body; 0: nothing. Raises ValueError."""
+    for line in head.split(b"\r\n")[1:]:
+        name, _, value = line.partition(b":")
+        if name.lower() == b"content-length":
+            return int(value)
+    return 0
 
 
 def _client_names(writer: asyncio.StreamWriter) -> set[str]:

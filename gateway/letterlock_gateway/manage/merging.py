@@ -31,6 +31,8 @@ class Report:
     listeners: tuple[ListenerState, ...] = ()
     queue: int = 0
     """Recipients in its spool; as last said, while it does not say."""
+    drained: int = 0
+    """The order under which it takes nothing in and holds nothing; 0: none."""
     destinations: Mapping[str, DestinationState] = field(default_factory=dict[str, DestinationState])
     recorded: Mapping[str, float] = field(default_factory=dict[str, float])
     """When each destination's last result came, Unix seconds: times in a state are cut to the second."""
@@ -53,6 +55,7 @@ class Report:
             problem=message["problem"],
             listeners=tuple(ListenerState.model_validate(one) for one in message["listeners"]),
             queue=self.queue if message["queue"] is None else message["queue"],
+            drained=message["drained"],
             destinations=destinations,
             recorded=recorded,
         )
@@ -66,6 +69,7 @@ def report_message(
     problem: str,
     listeners: Iterable[ListenerState],
     queue: int | None,
+    drained: int = 0,
     destinations: Iterable[DestinationState],
     tls_failures: Iterable[TLSFailure] = (),
 ) -> dict[str, Any]:
@@ -78,6 +82,7 @@ def report_message(
         "problem": problem,
         "listeners": [one.model_dump(mode="json") for one in listeners],
         "queue": queue,
+        "drained": drained,
         "destinations": [
             {
                 "at": one.last_tls.time.timestamp() if one.last_tls else 0.0,
@@ -120,11 +125,18 @@ def merge(
         listeners=_listeners(workers),
         destinations=_destinations(reports),
         queue=sum(report.queue for report in reports),
+        drained=_drained(reports),
         problems=[
             *problems,
             *(f"worker {number} {one.problem}" for number, one in sorted(workers.items()) if one.problem),
         ],
     )
+
+
+def _drained(reports: list[Report]) -> int:
+    """The order under which every worker is empty."""
+    orders = {report.drained for report in reports}
+    return orders.pop() if len(orders) == 1 and not any(report.queue for report in reports) else 0
 
 
 def _digests(reports: list[Report]) -> dict[str, str]:

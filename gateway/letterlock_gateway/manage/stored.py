@@ -12,6 +12,10 @@ from letterlock_gateway.spool import NewMessage, NewRecipient, Spool, SpoolFaile
 DO: Final = "store"
 
 
+class NotStored(Exception):  # noqa: N818 - says what is
+    """No worker could store a message now. The text says why."""
+
+
 def order(message: NewMessage) -> dict[str, Any]:
     """The order to store a message that was made here."""
     return {

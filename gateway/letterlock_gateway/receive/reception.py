@@ -75,6 +75,7 @@ class Reception:
         self._hosts: Hosts | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._closing = False
+        self._leaving = False
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -92,7 +93,7 @@ class Reception:
             self._resolvers, self._hosts = list(running.snapshot.delivery.resolvers), None
         states: list[ListenerState] = []
         kept: set[Endpoint] = set()
-        for name, one in running.listeners.items():
+        for name, one in () if self._leaving else running.listeners.items():
             compiled = terms.compile_listener(running, one)
             problem = await self._listen(compiled, one.listener, kept)
             states.append(ListenerState(name=name, listening=problem is None, problem=problem))
@@ -100,6 +101,23 @@ class Reception:
             self._stop_listening(endpoint)
         self.directories.keep(running.directories.values())
         return states
+
+    def leave(self) -> None:
+        """Take no more connections and close the idle ones, until `stay`. May be called again."""
+        self._leaving = True
+        for endpoint in list(self._open):
+            self._stop_listening(endpoint)
+        for connection in list(self._connections):
+            connection.stop()
+
+    def stay(self) -> None:
+        """Listen again, with the next set."""
+        self._leaving = False
+
+    @property
+    def left_by_all(self) -> bool:
+        """Whether nobody can bring a message any more, and none is on its way to the spool."""
+        return self._leaving and not self._open and not self._connections and not self._tasks
 
     async def close(self, grace: float) -> None:
         """Take no more connections; close the idle ones; others have `grace` seconds for their message."""

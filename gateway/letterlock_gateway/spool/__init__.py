@@ -10,12 +10,15 @@ from letterlock_gateway.spool.changes import Hop
 from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
+from letterlock_gateway.spool.handed import Handed, HandedRecipient
 from letterlock_gateway.spool.messages import NewMessage, NewRecipient, Queued, Waiting, domain_of
 from letterlock_gateway.spool.spool import Spool, Stored
 
 __all__ = [
     "Content",
     "Draft",
+    "Handed",
+    "HandedRecipient",
     "Hop",
     "NewMessage",
     "NewRecipient",

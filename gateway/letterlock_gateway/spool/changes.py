@@ -130,7 +130,7 @@ class Finish:
     """
 
     rids: Sequence[int]
-    outcome: Literal["delivered", "bounced", "deleted"]
+    outcome: Literal["delivered", "bounced", "deleted", "moved"]
     at: float
     hop: Hop
     reply: str
@@ -241,4 +241,5 @@ class Prune:
             ).fetchone()
             if open_or_fresh is None:
                 connection.execute("DELETE FROM recipient WHERE rid BETWEEN ? AND ?", (first, last))
+                connection.execute("DELETE FROM adopted WHERE mid = ?", (mid,))
                 connection.execute("DELETE FROM message WHERE mid = ?", (mid,))

@@ -39,6 +39,23 @@ def body(connection: sqlite3.Connection, mid: int) -> bytes | None:
     return None if row is None else row[0]
 
 
+def adopted(connection: sqlite3.Connection, source: str, rids: Sequence[int]) -> dict[int, int]:
+    """Those of `rids` of another spool that are here already, each with the message that they are part of here."""
+    found: dict[int, int] = {}
+    for start in range(0, len(rids), _ROWS_AT_A_TIME):
+        chunk = rids[start : start + _ROWS_AT_A_TIME]
+        marks = ",".join("?" * len(chunk))
+        statement = f"SELECT rid, mid FROM adopted WHERE source = ? AND rid IN ({marks})"  # noqa: S608 - marks only
+        found |= dict(connection.execute(statement, (source, *chunk)).fetchall())
+    return found
+
+
+def trace(connection: sqlite3.Connection, mid: int) -> tuple[str | None, str]:
+    """Cipher that `mid` was received with, and who brought it."""
+    statement = "SELECT received_cipher, client FROM message WHERE mid = ?"
+    return connection.execute(statement, (mid,)).fetchone() or (None, "")
+
+
 def waiting_domains(connection: sqlite3.Connection) -> list[tuple[int, str]]:
     """(rid, domain) of all that is neither delivered nor bounced."""
     return connection.execute("SELECT rid, domain FROM recipient WHERE outcome IS NULL").fetchall()

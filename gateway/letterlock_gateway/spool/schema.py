@@ -68,6 +68,18 @@ CREATE INDEX by_message_id ON message (message_id);
 CREATE INDEX by_sender ON message (sender COLLATE NOCASE);
 CREATE INDEX by_address ON recipient (address COLLATE NOCASE);
 """
+# Recipients that came from other members, by the spool and the number that they had there: sent again, they are not
+# stored again. Not part of the version, so that an older program can still read the spool; empty in most.
+_ADOPTED: Final = """
+CREATE TABLE IF NOT EXISTS adopted (
+    source TEXT NOT NULL,
+    rid INTEGER NOT NULL,
+    mid INTEGER NOT NULL,
+    at INTEGER NOT NULL,
+    PRIMARY KEY (source, rid)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS adopted_by_mid ON adopted (mid);
+"""
 # From a version to the next one. What an older program wrote stays readable.
 _UPGRADES: Final = {
     1: """
@@ -103,6 +115,7 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
             _run(connection, _TABLES + _TRACKING_INDEXES, VERSION)
         for older in range(version or VERSION, VERSION):
             _run(connection, _UPGRADES[older], older + 1)
+        connection.executescript(_ADOPTED)
     except BaseException:
         connection.close()
         raise

@@ -6,6 +6,7 @@ Coroutines over the writer thread, and a reader thread for look-ups.
 import asyncio
 import contextlib
 import fcntl
+import math
 import os
 import sqlite3
 import sys
@@ -17,12 +18,13 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Self
 
-from letterlock_gateway.spool import headers, reads, schema
+from letterlock_gateway.spool import headers, identity, reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
 from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
+from letterlock_gateway.spool.handed import Adopt, Handed
 from letterlock_gateway.spool.messages import NewMessage, Queued, Waiting
 from letterlock_gateway.spool.recent import Recent
 from letterlock_gateway.spool.schedule import Room, Schedule
@@ -74,6 +76,7 @@ class Spool:
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="spool-files")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
         self._writing: set[asyncio.Future[Any]] = set()
+        self._adopting = asyncio.Lock()
         self.stored = asyncio.Event()
         """Set whenever there may be something due: a store, a deferral, a release, a hastening.
 
@@ -235,6 +238,48 @@ class Spool:
             if change.reached is None:
                 return
             change = Prune(change.reached, before)
+
+    async def withhold(self, limit: int) -> list[Queued]:
+        """Up to `limit` recipients that nobody works on, due or not; each is leased until it is moved or released.
+
+        Raises SpoolFailed: none is.
+        """
+        return await self.due(math.inf, limit)
+
+    async def moved(self, rids: Sequence[int], *, to: str) -> None:
+        """Another member has them on its disk. Raises SpoolFailed."""
+        await self._commit(Finish(tuple(rids), "moved", self._clock(), _NOWHERE, to), None)
+
+    async def adopt(self, handed: Handed) -> int:
+        """Store what another member hands over, as far as it is not here already. Gives its number here.
+
+        Raises SpoolFailed: then nothing more is stored (SpoolFull: there is no room).
+        """
+        async with self._adopting:
+            rids = [one.rid for one in handed.recipients]
+            try:
+                known = await self._read(lambda: reads.adopted(self._reading, handed.source, rids))
+            except sqlite3.Error as problem:
+                raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+            handed = handed.without(set(known))
+            if not handed.recipients:
+                return max(known.values())
+            self._check_room(len(handed.message.body))
+            adopt = Adopt.of(self._insert(handed.message, self.new_mid()), handed)
+            # A caller that goes away in between would let the same come in twice at once.
+            await asyncio.shield(asyncio.ensure_future(self._commit(adopt, adopt)))
+            return adopt.mid
+
+    async def trace(self, mid: int) -> tuple[str | None, str]:
+        """Cipher that `mid` was received with, and who brought it. Raises SpoolFailed."""
+        try:
+            return await self._read(lambda: reads.trace(self._reading, mid))
+        except sqlite3.Error as problem:
+            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+
+    def identity(self) -> str:
+        """A name that no other spool has, whatever becomes of this one's directory. Raises SpoolFailed."""
+        return identity.of(self._directory)
 
     def release(self, rids: Sequence[int]) -> None:
         """Give leases back without an attempt having been made."""
@@ -402,9 +447,10 @@ class Spool:
         if insert is not None:
             queued = insert.queued()
             domains = {one.rid: sys.intern(one.domain) for one in queued}
+            times = {one.rid: one.next_attempt for one in queued}
             self._recent.add(queued, insert.mid, insert.message.body if insert.draft is None else None)
             for rid in insert.rids:
-                self._schedule.add(rid, insert.queued_at, domains[rid])
+                self._schedule.add(rid, times[rid], domains[rid])
             self.stored.set()
 
     async def _read[Value](self, read: Callable[[], Value]) -> Value:

@@ -15,6 +15,7 @@ from letterlock_api.resource import Metadata
 from letterlock_api.snapshot import Snapshot, content_hash, is_private
 from letterlock_operator.decide import authorities, certificates, credentials, in_place, room, snapshots
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.snapshots import Draft, Outcome
 from letterlock_operator.decide.verdicts import Finding, false
 from letterlock_operator.plan import Mount
@@ -32,6 +33,8 @@ def build(
     judged: Mapping[str, certificates.Judged],
     before: Snapshot | None,
     now: datetime,
+    *,
+    scaling: Scaling,
 ) -> Outcome:
     """The outcome for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`."""
     refused = room.Refused()
@@ -44,15 +47,16 @@ def build(
             before,
             now,
             kept_back=dict.fromkeys(refused.credentials, room.held_back()),
+            scaling=scaling,
         )
         placed = room.place(world, gateway.name, _sizes(world, draft))
         more = _without_room(placed.left, draft, world, gateway.name)
         if refused | more == refused:
-            return _outcome(gateway, draft, placed)
+            return _outcome(gateway, draft, placed, scaling)
         refused |= more
 
 
-def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed) -> Outcome:
+def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed, scaling: Scaling) -> Outcome:
     encoded, files = draft.snapshot.encode(), draft.files
     missing = set(draft.snapshot.files) - set(files)
     problem: Finding | None = None
@@ -79,6 +83,7 @@ def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed) -> Outcome
         draft.destinations,
         draft.lists,
         draft.judged,
+        scaling,
         draft.warnings,
     )
 

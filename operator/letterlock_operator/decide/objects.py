@@ -21,7 +21,10 @@ type Manifest = dict[str, Any]
 # Where neither the gateway nor the operator's environment names one; the chart always does.
 DEFAULT_IMAGE: Final = "letterlock:latest"
 _USER: Final = 65532  # "nonroot" of distroless images
-# Members accept for 10 s after SIGTERM and then finish their sessions.
+# Members accept for so long after SIGTERM, for Services forget them within seconds, not at once; then sessions in
+# progress get theirs, and the spool is closed. The kubelet waits for a little more than all of that.
+_LINGER_SECONDS: Final = 10
+_SESSION_SECONDS: Final = 30
 _GRACE_SECONDS: Final = 60
 _MOUNT: Final = "/etc/letterlock"
 _SPOOL: Final = "/var/spool/letterlock"
@@ -46,7 +49,7 @@ def objects(world: World, plan: Plan, pods: Pods) -> list[Manifest]:
         mine = [one for _, one in sorted(world.listeners.items()) if one.spec.gateway_ref.name == name]
         mount = plan.mounts.get(name)
         running = {one.name for one in mount.snapshot.listeners} if mount is not None else set[str]()
-        found += _of_gateway(gateway, pods)
+        found += _of_gateway(gateway, pods, plan.replicas.get(name, gateway.spec.replicas))
         if mount is not None:
             # Without a complete decision the members run what they ran, through the policy that stands.
             found.append(
@@ -60,12 +63,12 @@ def objects(world: World, plan: Plan, pods: Pods) -> list[Manifest]:
     return found
 
 
-def _of_gateway(gateway: MailGateway, pods: Pods) -> list[Manifest]:
+def _of_gateway(gateway: MailGateway, pods: Pods, replicas: int) -> list[Manifest]:
     return [
         _service_account(gateway),
         _members_service(gateway),
         _disruption_budget(gateway),
-        _stateful_set(gateway, pods),
+        _stateful_set(gateway, pods, replicas),
     ]
 
 
@@ -186,7 +189,7 @@ def _disruption_budget(gateway: MailGateway) -> Manifest:
     )
 
 
-def _stateful_set(gateway: MailGateway, pods: Pods) -> Manifest:
+def _stateful_set(gateway: MailGateway, pods: Pods, replicas: int) -> Manifest:
     labels = dict(names.labels(gateway.name))
     template: Mapping[str, Any] = gateway.spec.pod_template
     metadata: Mapping[str, Any] = template.get("metadata") or {}
@@ -206,7 +209,7 @@ def _stateful_set(gateway: MailGateway, pods: Pods) -> Manifest:
         gateway.name,
         gateway,
         spec={
-            "replicas": gateway.spec.replicas,
+            "replicas": replicas,
             "serviceName": f"{gateway.name}-members",
             "podManagementPolicy": "Parallel",
             "selector": {"matchLabels": labels},
@@ -261,6 +264,10 @@ def _container(gateway: MailGateway, image: str) -> Manifest:
             "$(POD_NAME)",
             "--low-port-offset",
             str(networks.LOW_PORT_OFFSET),
+            "--linger",
+            str(_LINGER_SECONDS),
+            "--grace",
+            str(_SESSION_SECONDS),
         ],
         "env": [
             {

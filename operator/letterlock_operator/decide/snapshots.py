@@ -30,6 +30,7 @@ from letterlock_operator.decide import (
     management,
 )
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.verdicts import Finding, Verdict
 from letterlock_operator.plan import Mount
 from letterlock_operator.world import Keep, World
@@ -53,6 +54,7 @@ class Outcome:
     """Those that serve the gateway, as they are in force."""
     certificates: Mapping[str, certificates.Judged]
     """Those of the gateway, as they are in use."""
+    scaling: Scaling
     warnings: Sequence[Verdict] = ()
     """What to warn of at the MailGateway."""
 
@@ -87,6 +89,7 @@ def draft(
     now: datetime,
     *,
     kept_back: Mapping[str, Finding],
+    scaling: Scaling,
 ) -> Draft:
     """The snapshot for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`.
 
@@ -121,6 +124,7 @@ def draft(
         alerts=_alerts(gateway),
         management=managed.management,
         trust=trust,
+        drains=list(scaling.drains),
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
@@ -257,7 +261,9 @@ def _digests(
         for name, one in judged.items()
         if one.chains and not one.unfit
     }
-    rest = base.model_copy(update={"listeners": [], "destinations": [], "trust": {}, "files": []})
+    rest = base.model_copy(
+        update={"listeners": [], "destinations": [], "trust": {}, "files": [], "drains": []}
+    )
     found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())
     return found
 

@@ -218,6 +218,7 @@ def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailG
     )
     verdicts = [judged, _programmed(f"MailGateway/{resource.name}", judged, outcome, members), readiness]
     verdicts += outcome.warnings
+    verdicts += [outcome.scaling.warning] if outcome.scaling.warning is not None else []
     selector = ",".join(f"{key}={value}" for key, value in sorted(names.labels(resource.name).items()))
     return MailGatewayStatus(
         observed_generation=resource.metadata.generation,

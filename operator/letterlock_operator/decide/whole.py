@@ -19,8 +19,10 @@ from letterlock_operator.decide import (
     happenings,
     in_place,
     listeners,
+    scaling,
     statuses,
 )
+from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import accepted, false
 from letterlock_operator.plan import AnyStatus, Ensure, Event, IssueInternal, Plan
@@ -31,12 +33,14 @@ type Statuses = dict[tuple[str, str], AnyStatus]
 
 def decide(world: World, now: datetime) -> Plan:
     """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
+    scaled = {name: scaling.judge(world, one) for name, one in sorted(world.gateways.items())}
+    world = _without_surplus(world, scaled)
     before = in_place.all_previous(world)
     whole = in_place.with_system_list(world, before)
     lists = authorities.judge_all(whole, before, now)
     judged = certificates.judge_all(world, lists, now)
     outcomes = {
-        name: _outcome(whole, gateway, lists, judged, before.get(name), now)
+        name: _outcome(whole, gateway, lists, judged, before.get(name), now, scaled=scaled[name])
         for name, gateway in sorted(world.gateways.items())
     }
     for outcome in outcomes.values():
@@ -61,11 +65,24 @@ def decide(world: World, now: datetime) -> Plan:
         requests=tuple(order for one in kept for order in one.asks),
         internal=tuple(order for name in outcomes if (order := _internal(world, name)) is not None),
         ensures=_ensures(world, whole),
+        replicas={name: one.replicas for name, one in scaled.items()},
         texts=(*exported.files.values(), *exported.emptied()),
         statuses=found,
         events=tuple(_events(world, found)),
         wake=min(wakes, default=None),
     )
+
+
+def _without_surplus(world: World, scaled: Mapping[str, Scaling]) -> World:
+    """The same, with members that are to go counted as not ready: what they run is nobody's concern any more."""
+    going = {drain.member for one in scaled.values() for drain in one.drains}
+    if not going:
+        return world
+    members = {
+        gateway: tuple(replace(one, ready=False) if one.name in going else one for one in some)
+        for gateway, some in world.members.items()
+    }
+    return replace(world, members=members)
 
 
 def _outcome(
@@ -75,6 +92,8 @@ def _outcome(
     judged: Mapping[str, certificates.Judged],
     before: Snapshot | None,
     now: datetime,
+    *,
+    scaled: Scaling,
 ) -> Outcome:
     mine = {
         name: one
@@ -82,7 +101,7 @@ def _outcome(
         if world.certificates[name].spec.gateway_ref.name == gateway.name
     }
     serving = {name: one for name, one in lists.items() if one.serves(gateway.name)}
-    return fitting.build(world, gateway, serving, mine, before, now)
+    return fitting.build(world, gateway, serving, mine, before, now, scaling=scaled)
 
 
 def _internal(world: World, gateway: str) -> IssueInternal | None:

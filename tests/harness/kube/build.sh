@@ -1,8 +1,11 @@
 #!/usr/bin/env bash
 # Builds real Kubernetes programs from their Go modules, once, into a cache folder outside the clone, and prints that
 # folder. Versions live in the go.mod files beside this script.
-# They are kube-apiserver, kube-controller-manager, kubectl and etcd, an API server without nodes, and helm.
-# Binaries that the caller already has (KUBEBUILDER_ASSETS, the envtest convention) are used as they are.
+#
+#   build.sh        kube-apiserver, kube-controller-manager, kubectl, etcd: an API server without nodes; and helm
+#   build.sh node   these, and what runs pods: kubelet, kube-proxy, kube-scheduler, containerd, coredns
+#
+# Binaries that the caller already has (KUBEBUILDER_ASSETS, the envtest convention) are used as they are for the first.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 
@@ -14,11 +17,26 @@ kubernetes kube-apiserver           k8s.io/kubernetes/cmd/kube-apiserver
 kubernetes kube-controller-manager  k8s.io/kubernetes/cmd/kube-controller-manager
 helm       helm                     helm.sh/helm/v3/cmd/helm
 "
+node="
+containerd containerd               github.com/containerd/containerd/v2/cmd/containerd
+containerd containerd-shim-runc-v2  github.com/containerd/containerd/v2/cmd/containerd-shim-runc-v2
+containerd ctr                      github.com/containerd/containerd/v2/cmd/ctr
+coredns    coredns                  github.com/coredns/coredns
+kubernetes kube-scheduler           k8s.io/kubernetes/cmd/kube-scheduler
+kubernetes kube-proxy               k8s.io/kubernetes/cmd/kube-proxy
+kubernetes kubelet                  k8s.io/kubernetes/cmd/kubelet
+"
 wanted=$apiserver
-if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
-  echo "$KUBEBUILDER_ASSETS"
-  exit 0
-fi
+case "${1:-}" in
+  node) wanted="$apiserver$node" ;;
+  "")
+    if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
+      echo "$KUBEBUILDER_ASSETS"
+      exit 0
+    fi
+    ;;
+  *) echo "usage: build.sh [node]" >&2; exit 2 ;;
+esac
 
 version=$(sed -nE 's|^.*k8s\.io/kubernetes (v[0-9.]+)( // indirect)?$|\1|p' "$here/kubernetes/go.mod" | head -1)
 [ -n "$version" ] || { echo "$here/kubernetes/go.mod names no version of k8s.io/kubernetes" >&2; exit 1; }
