@@ -18,6 +18,7 @@ from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, condition, 
 from tests.harness.waiting import until
 
 MX = "certificates.letterlock.dev/mx"
+MAIL_GATEWAY = "mailgateways.letterlock.dev/default"
 
 
 def status(kubectl: Kubectl, what: str = MX) -> dict[str, Any]:
@@ -226,4 +227,11 @@ def test_scaling_makes_and_retires_the_pairs_of_members(
         members: list[dict[str, Any]] = status(kubectl)["members"]
         assert len({one["request"] for one in members}) == 4
         kubectl.apply(two)
+        # No node runs their pods here: nobody says that members 2 and 3 hold no mail, so they and their pairs stay.
+        until(lambda: holds(kubectl, MAIL_GATEWAY, "Draining"), seconds=60, what="members that are to go")
+        assert "default-2 does not answer" in condition(kubectl, MAIL_GATEWAY, "Draining")["message"]
+        assert pairs() == grown
+        given_up = "letterlock.dev/force-scale-in=default-2,default-3"
+        kubectl("annotate", MAIL_GATEWAY, given_up)
         until(lambda: pairs() == first, seconds=60, what="the pairs of members 2 and 3 to go")
+        until(lambda: not condition(kubectl, MAIL_GATEWAY, "Draining"), seconds=60, what="the warning to go")
