@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from letterlock_api.conditions import Reason
-from letterlock_operator.decide import chains, keeping, room
+from letterlock_operator.decide import bringing, chains, keeping, room
 from letterlock_operator.decide.pems import Refused
 from letterlock_operator.plan import ExportedFile, Import
 
@@ -69,7 +69,7 @@ def read(file: bytes, passphrase: bytes | None) -> Contents:
 
 
 def opened(order: Import, now: datetime) -> dict[str, bytes]:
-    """The data of the Secret that keeps what is in the file of `order`. Raises Refused, for what has expired too."""
+    """The data of the Secret that keeps what is in the file of `order`. Raises Refused, for what cannot serve too."""
     contents = read(order.file, order.passphrase)
     if contents.key is None:
         text = "there is no private key in it: import it as a CAList if its certificates are to be trusted"
@@ -79,6 +79,10 @@ def opened(order: Import, now: datetime) -> dict[str, bytes]:
         raise Refused(
             Reason.EXPIRED, f"the certificate in it expired on {chain.end:%Y-%m-%d}: import another"
         )
+    problem = bringing.unusable(chain, order.level, now, "the certificate in it")
+    if problem:
+        until = chain.start if problem[0] == Reason.NOT_YET_VALID else None
+        raise Refused(*problem, until)
     too_large = room.larger_than_all("what is in it", len(chain.pem))
     if too_large:
         raise Refused(*too_large)

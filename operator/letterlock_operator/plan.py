@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from letterlock_api.calist import CAListStatus
-from letterlock_api.certificate import CertificateStatus
+from letterlock_api.certificate import CertificateStatus, Level
 from letterlock_api.destinationcontrol import DestinationControlStatus
 from letterlock_api.listener import ListenerStatus
 from letterlock_api.mailgateway import MailGatewayStatus
@@ -67,7 +67,14 @@ class Import:
     passphrase: bytes | None
     inputs: str
     """Hash of file and passphrase."""
+    level: Level = "Machine"
+    """Of the Certificate: not every file serves all members."""
     replaces: str = ""
+
+    @property
+    def attempt(self) -> str:
+        """What a refusal is remembered by: the same again has the same end."""
+        return f"{self.level}:{self.inputs}"
 
 
 @dataclass(frozen=True)

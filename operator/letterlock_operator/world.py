@@ -69,6 +69,8 @@ class Refusal:
 
     reason: Reason
     message: str
+    until: datetime | None = None
+    """It does help from then on."""
 
 
 @dataclass(frozen=True)

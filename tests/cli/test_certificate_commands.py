@@ -242,26 +242,36 @@ def test_files_of_openssl_and_java_are_imported_and_served(site: Site):
     assert b"PRIVATE KEY" in opened
 
 
-def test_an_expired_file_in_a_manifest_replaces_nothing_either(site: Site):
+@pytest.mark.parametrize(
+    ("start", "end", "reason"),
+    [
+        ("20200101000000Z", "20200201000000Z", "Expired"),
+        ("20990101000000Z", "20990201000000Z", "NotYetValid"),
+    ],
+)
+def test_a_file_for_another_time_in_a_manifest_replaces_nothing_either(
+    site: Site, start: str, end: str, reason: str
+):
+    name = f"by-hand-{reason.lower()}"
     key, certificate = pair(site.files, "mx6.example.com")
     good = site.pkcs12("good.p12", "-inkey", key, "-in", certificate)
-    well("certificate", "import", "by-hand", good, "--passphrase-file", site.passphrase, *site.where)
-    before = site.run.status("Certificate", "by-hand")["fingerprint"]
-    request = openssl("req", "-new", "-key", key, "-subj", "/CN=mx6.example.com")
-    dates = ("-startdate", "20200101000000Z", "-enddate", "20200201000000Z")
-    signed = site.file("old.pem", site.ca.sign(request, *dates))
-    old = site.pkcs12("old.p12", "-inkey", key, "-in", signed)
-    manifest = site.run.folder / "secret-by-hand-pkcs12.yaml"
+    well("certificate", "import", name, good, "--passphrase-file", site.passphrase, *site.where)
+    before = site.run.status("Certificate", name)["fingerprint"]
+    names = ("-addext", "subjectAltName=DNS:mx6.example.com")
+    request = openssl("req", "-new", "-key", key, "-subj", "/CN=mx6.example.com", *names)
+    signed = site.file("other.pem", site.ca.sign(request, "-startdate", start, "-enddate", end))
+    other = site.pkcs12("other.p12", "-inkey", key, "-in", signed)
+    manifest = site.run.folder / f"secret-{name}-pkcs12.yaml"
     loaded = yaml.safe_load(manifest.read_text())
-    loaded["data"]["certificate.p12"] = base64.b64encode(old.read_bytes()).decode()
+    loaded["data"]["certificate.p12"] = base64.b64encode(other.read_bytes()).decode()
     site.put(manifest.name, yaml.safe_dump(loaded))
     until(
-        lambda: site.run.condition("Certificate", "by-hand", "Ready").get("reason") == "Expired",
-        what="Ready Expired",
+        lambda: site.run.condition("Certificate", name, "Ready").get("reason") == reason,
+        what=f"Ready {reason}",
         seconds=60,
     )
-    assert "stays in use" in site.run.condition("Certificate", "by-hand", "Ready")["message"]
-    assert site.run.status("Certificate", "by-hand")["fingerprint"] == before
+    assert "stays in use" in site.run.condition("Certificate", name, "Ready")["message"]
+    assert site.run.status("Certificate", name)["fingerprint"] == before
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,8 @@ class Up:
             data = await asyncio.to_thread(orders.data, order, before, now)
         except Refused as refused:
             if isinstance(order, Import):
-                self._refusals[order.inputs] = Refusal(refused.reason, refused.message)
+                refusal = Refusal(refused.reason, refused.message, refused.until)
+                self._refusals[order.attempt] = refusal
             return
         inputs = order.inputs if isinstance(order, Export) else ""
         self.state.store_secret(order.secret, orders.owner(order), data, inputs)

@@ -110,12 +110,13 @@ async def _one(cluster: Cluster, order: Order, present: Keep | Unreadable | None
             data = await cluster.makers.run(orders.data, order, present, now)
     except Refused as refused:
         if isinstance(order, Import):
-            cluster.memory.refusals[order.inputs] = Refusal(refused.reason, refused.message)
+            refusal = Refusal(refused.reason, refused.message, refused.until)
+            cluster.memory.refusals[order.attempt] = refusal
         return
     except Overdue:
         if isinstance(order, Import):
             problem = "it takes longer than a minute to open: export it with fewer rounds of key derivation"
-            cluster.memory.refusals[order.inputs] = Refusal(Reason.INVALID_PKCS12, problem)
+            cluster.memory.refusals[order.attempt] = Refusal(Reason.INVALID_PKCS12, problem)
         raise
     await _store(cluster, order, present, data)
 

@@ -36,7 +36,7 @@ def followed(spec: CertificateSpec, level: Level, member: str, world: World, now
     except Refused as refused:
         return nothing((refused.reason, f"Secret {name}: {refused.message}"))
     problem = unusable(chain, level, now, f"the certificate in Secret {name}")
-    return nothing(problem) if problem else Filled(READY, chain)
+    return _not_now(problem, chain) if problem else Filled(READY, chain)
 
 
 def imported(spec: CertificateSpec, level: Level, slot: Slot, world: World, now: datetime) -> Filled:
@@ -54,23 +54,18 @@ def imported(spec: CertificateSpec, level: Level, slot: Slot, world: World, now:
     inputs = content_hash(
         content_hash(file).encode() + b"\0" + (passphrase or b"") + (b"\1" if passphrase else b"")
     )
-    refusal = world.refusals.get(inputs)
-    if refusal is not None:
+    replaces = held.keep.resource_version if held is not None else ""
+    order = Import(secret, slot.order.owner, file, passphrase, inputs, level, replaces)
+    refusal = world.refusals.get(order.attempt)
+    if refusal is not None and (refusal.until is None or now < refusal.until):
         stays = "; the present certificate stays in use" if present is not None else ""
-        return Filled(false(Type.READY, (refusal.reason, f"pkcs12: {refusal.message}{stays}")), present)
+        finding = (refusal.reason, f"pkcs12: {refusal.message}{stays}")
+        return Filled(false(Type.READY, finding), present, wakes=(refusal.until,) if refusal.until else ())
     if held is None or present is None or held.inputs != inputs:
-        order = Import(
-            secret,
-            slot.order.owner,
-            file,
-            passphrase,
-            inputs,
-            held.keep.resource_version if held is not None else "",
-        )
         opening = (Reason.ISSUING, "the PKCS#12 file is being opened")
         return Filled(false(Type.READY, opening), present, orders=(order,))
     problem = unusable(present, level, now, "the certificate in the PKCS#12 file")
-    return nothing(problem) if problem else Filled(READY, present)
+    return _not_now(problem, present) if problem else Filled(READY, present)
 
 
 def unusable(chain: Chain, level: Level, now: datetime, what: str) -> Finding | None:
@@ -82,6 +77,13 @@ def unusable(chain: Chain, level: Level, now: datetime, what: str) -> Finding | 
     if chain.start > now:
         return Reason.NOT_YET_VALID, f"{what} is valid from {chain.start:%Y-%m-%d %H:%M} UTC on"
     return None
+
+
+def _not_now(problem: Finding, chain: Chain) -> Filled:
+    """An empty slot, until the certificate can be used."""
+    return Filled(
+        false(Type.READY, problem), wakes=(chain.start,) if problem[0] == Reason.NOT_YET_VALID else ()
+    )
 
 
 def _file(spec: CertificateSpec, member: str, world: World) -> tuple[bytes, bytes | None] | Verdict:

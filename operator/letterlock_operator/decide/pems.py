@@ -8,6 +8,7 @@ to be lenient about white space).
 import base64
 import re
 import warnings
+from datetime import datetime
 from typing import Final, override
 
 from cryptography import x509
@@ -23,13 +24,17 @@ _MOST: Final = 100
 
 
 class Refused(Exception):  # noqa: N818 - it is the user's input that is wrong
-    """Input that cannot be used: the reason for conditions, the message for people."""
+    """Input that cannot be used: the reason for conditions, the message for people.
 
-    def __init__(self, reason: Reason, message: str) -> None:
-        # Both, so that it comes whole out of the process that read the input.
-        super().__init__(reason, message)
+    `until`: from when on it can be; None: as it is, never.
+    """
+
+    def __init__(self, reason: Reason, message: str, until: datetime | None = None) -> None:
+        # All of them, so that it comes whole out of the process that read the input.
+        super().__init__(reason, message, until)
         self.reason = reason
         self.message = message
+        self.until = until
 
     @override
     def __str__(self) -> str:
