@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 import typer
 
+from letterlock_api import listings
 from letterlock_cli import ca_lists, certificate_files, passphrases
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, part
@@ -119,13 +120,12 @@ def export(
       letterlock calist export partners --dir ./mail | grep Subject
     """
     from letterlock_cli.targets import target
-    from letterlock_operator.decide import exports
 
     where = Where(directory, state, namespace, kubeconfig, context)
     entries = ca_lists.counting(where, target(where), wanted)
     if not entries:
         raise CommandError(f"nothing in CAList {wanted} counts now: letterlock calist show {wanted} says why")
-    text = exports.text(wanted, entries)
+    text = listings.text(wanted, entries)
     if file is None or str(file) == "-":
         print(text, end="")
         return
@@ -186,9 +186,8 @@ def _write(
 ) -> list[str]:
     """Write what counts, with its headings; large lists into a ConfigMap. Gives what was done."""
     from letterlock_cli.targets import check, keep, manifest, spec_of
-    from letterlock_operator.decide import exports
 
-    text = exports.text(wanted, usable.entries)
+    text = listings.text(wanted, usable.entries)
     name, key = f"{wanted}-ca-list", f"{wanted}.txt"
     reference = {"configMapKeyRef": {"name": name, "key": key}}
     apart = len(text) > INLINE or part(part(present or {}, "spec"), "certificatesFrom") == reference

@@ -3,8 +3,6 @@
 Exit status: 0 mail would be delivered under the configured mode, 1 it would not, 2 wrong usage.
 """
 
-import ipaddress
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
@@ -31,7 +29,6 @@ Mode = Literal[
     "No", "Preferred", "Required", "PreferredVerify", "RequiredVerify", "RequiredVerifyHostedDomains"
 ]
 _HERE: Final = "here"
-_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
 _MAX_PORT: Final = 65535
 
 
@@ -112,18 +109,12 @@ def _from_members(where: Where, asked: dict[str, Any], member: str) -> list[dict
 
 def _domain(text: str) -> str:
     """The domain in lower case and A-labels, or an address literal. Raises typer.BadParameter."""
-    from letterlock_gateway.spool import domain_of
+    from letterlock_gateway.manage import checking
 
-    found = domain_of(text if "@" in text else f"@{text}").removesuffix(".")
-    if found.startswith("[") and found.endswith("]"):
-        try:
-            ipaddress.ip_address(found[1:-1].removeprefix("ipv6:"))
-        except ValueError:
-            raise typer.BadParameter(f"{text} is no address literal", param_hint="DOMAIN") from None
-        return found
-    if len(found) > 253 or not all(_LABEL.fullmatch(label) for label in found.split(".")):
-        raise typer.BadParameter(f"{text!r} is no domain name", param_hint="DOMAIN")
-    return found
+    try:
+        return checking.domain_in(text)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="DOMAIN") from None
 
 
 def _mode(mode: Mode | None) -> "ResolvedTLSMode | None":

@@ -3,22 +3,15 @@
 Called by `check_command` with the values of the gateway's `deliver.findings`. Only prints.
 """
 
-from collections.abc import Mapping
 from typing import Any, Final
 
 from letterlock_cli.messages import only
 from letterlock_cli.output import print_table
+from letterlock_gateway.deliver import wording
 
 type Values = dict[str, Any]
 
 _WIDTH: Final = 12
-_SOURCES: Final[Mapping[str, str]] = {
-    "Recipient": "the recipient domain",
-    "Route": "the route's host",
-    "MX": "the MX host",
-    "Reverse": "the host's reverse name",
-    "Explicit": "spec.tls.names",
-}
 
 
 def show(found: Values) -> None:
@@ -35,35 +28,19 @@ def show(found: Values) -> None:
     rows = [
         (
             ("* " if one["configured"] else "  ") + one["mode"],
-            what_happens(one),
+            wording.what_happens(one),
             _plain(only(one.get("reason") or one.get("notVerified") or "", 100)) or "-",
         )
         for one in found["modes"]
     ]
     print_table(("  MODE", "WHAT DELIVERY WOULD DO", "REASON"), rows, "")
     verdict = found["verdict"]
-    print(f"\n{found['domain']} under {found['mode']}: {what_happens(verdict)}")
+    print(f"\n{found['domain']} under {found['mode']}: {wording.what_happens(verdict)}")
     if verdict.get("reason"):
         print(f"  {verdict['result']}: {_plain(only(verdict['reason'], 500))}")
     if verdict.get("meaning"):
         print(f"  {verdict['meaning']}")
     print()
-
-
-def what_happens(ending: Values) -> str:
-    """One ending, in few words."""
-    if not ending["delivered"]:
-        return f"not delivered, {ending['then']} ({ending['status']})"
-    host = f"{ending['host']}"
-    if ending["address"] not in host:
-        host += f" [{ending['address']}]"
-    if not ending["encrypted"]:
-        return f"delivered in clear text to {host}"
-    if ending["verified"]:
-        source = _SOURCES[ending["nameSource"]]
-        return f"delivered encrypted to {host}, verified by {ending['matchedName']} ({source})"
-    how = "not verified" if "notVerified" in ending else "not checked"
-    return f"delivered encrypted to {host}, {how}"
 
 
 def _policy(found: Values) -> None:
@@ -135,7 +112,7 @@ def _tls(seen: Values) -> None:
             f"{one['subject']}, issued by {one['issuer']}, from {one['notBefore'][:10]} {until}",
         )
     for one in tls["checked"]:
-        asked = ", ".join(f"{name['name']} ({_SOURCES[name['source']]})" for name in one["asked"])
+        asked = ", ".join(f"{name['name']} ({wording.SOURCES[name['source']]})" for name in one["asked"])
         shown = ", ".join(one["presented"][:20]) or "no name"
         kind = "common name" if one["commonName"] else "names"
         _line("names", f"asked for {asked}; {kind} in the certificate: {shown}")

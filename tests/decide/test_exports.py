@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from letterlock_operator.decide import decide, exports, imports
+from letterlock_api import listings
+from letterlock_operator.decide import decide, imports
 from letterlock_operator.world import Keep, Unreadable
 from tests.decide.builders import NOW, ca_list, ca_pem, gateway, verdict, world
 from tests.harness.issued import Issued
@@ -34,26 +35,26 @@ def taken(text: bytes) -> imports.Usable:
 @given(st.lists(st.sampled_from(POOL), max_size=12), NAMES)
 def test_importing_an_export_gives_the_same_set(chosen: list[Issued], name: str):
     first = taken(b"noise\n".join(one.pem for one in chosen))
-    text = exports.text("own", first.entries)
+    text = listings.text("own", first.entries)
     second = taken(text.encode())
     assert [one.fingerprint for one in second.entries] == [one.fingerprint for one in first.entries]
     assert second.content == first.content
     assert second.rejected == ()
-    assert exports.text("own", second.entries) == text
+    assert listings.text("own", second.entries) == text
 
 
 @settings(max_examples=60, deadline=None)
 @given(NAMES)
 def test_no_name_in_a_certificate_changes_what_an_export_holds(name: str):
     made = Issued.make(name, ca=True, key=ROOT.key, now=NOW)
-    text = exports.text("own", taken(made.pem).entries)
+    text = listings.text("own", taken(made.pem).entries)
     again = taken(text.encode())
     assert [one.pem for one in again.entries] == [made.pem]
     assert again.rejected == ()
 
 
 def test_each_authority_has_a_heading():
-    text = exports.text("own", taken(ROOT.pem + POOL[2].pem).entries)
+    text = listings.text("own", taken(ROOT.pem + POOL[2].pem).entries)
     for line in (
         "# CA list own, 2 certificates.",
         "# Subject: CN=root",

@@ -497,6 +497,11 @@ GATEWAYS: Final = (
         ("spec.management.https.address", "write an IPv4 or IPv6 address"),
     ),
     Wrong(
+        "everybody whom a CA signed for would sign in to management",
+        gateway(management={"clientCertificates": {"caListRefs": [{"name": "people"}]}}),
+        ("spec.management.clientCertificates", "set names or fingerprints"),
+    ),
+    Wrong(
         "a resolver is a URL",
         gateway(delivery={"resolvers": ["https://dns.example"]}),
         ("spec.delivery.resolvers[0]", "write host:port"),

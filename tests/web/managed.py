@@ -5,7 +5,7 @@ import http.client
 import re
 import ssl
 import urllib.parse
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -150,7 +150,7 @@ class Managed:
 
     def publish(self, taken: Snapshot) -> str:
         """Mount it, and wait until every worker runs it and the pages are served."""
-        digests = {f"MailGateway/{taken.gateway}": taken.hash()}
+        digests = {**taken.digests, f"MailGateway/{taken.gateway}": taken.hash()}
         taken = taken.model_copy(update={"files": sorted(self.files.content), "digests": digests})
         found = self.member.mount.publish(taken, self.files)
         self.member.wait_running(found, seconds=60)
@@ -175,9 +175,12 @@ class Managed:
 
 
 @contextmanager
-def managed(directory: Path, **fields: Any) -> Generator[Managed]:
-    """A member that is started, without a snapshot yet."""
+def managed(
+    directory: Path, *, before: Callable[[Path], None] = lambda _: None, **fields: Any
+) -> Generator[Managed]:
+    """A member that is started, without a snapshot yet. `before` may fill its spool directory."""
     member = Member(directory, workers=1)
+    before(member.spool)
     with member:
         yield Managed(member, **fields)
 

@@ -93,7 +93,7 @@ def test_headers_allow_no_script_no_frame_and_no_copy(site: Managed) -> None:
         assert "script-src" not in policy
         assert reply.headers["Strict-Transport-Security"] == "max-age=31536000"
         assert reply.headers["X-Content-Type-Options"] == "nosniff"
-        assert reply.headers["Referrer-Policy"] == "no-referrer"
+        assert reply.headers["Referrer-Policy"] == "same-origin"
         assert reply.headers["Cache-Control"] == "no-store"
         assert "aiohttp" not in str(reply.headers)
         assert "<script" not in reply.text

@@ -5,6 +5,8 @@ connections are delivery's own (`deliver.survey`).
 """
 
 import asyncio
+import ipaddress
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +24,10 @@ from letterlock_gateway.deliver.terms import Terms, Timeouts
 from letterlock_gateway.manage import control
 from letterlock_gateway.mount import MountedSet
 from letterlock_gateway.running import RunningSet, by_domain, most_specific
+from letterlock_gateway.spool import domain_of
 
+_LABEL: Final = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_LONGEST: Final = 253
 SECONDS: Final = 30.0
 """For each step, unless asked for otherwise. Delivery waits for minutes (RFC 5321); people do not."""
 
@@ -32,6 +37,23 @@ def request(
 ) -> dict[str, Any]:
     """A request to check `domain` (lower case, A-labels); `route`: `host:port` to go to instead."""
     return {"do": "check", "domain": domain, "mode": mode, "route": route, "seconds": seconds}
+
+
+def domain_in(text: str) -> str:
+    """The domain that `text` (a domain, or an address) names: lower case and A-labels, or an address literal.
+
+    Raises ValueError.
+    """
+    found = domain_of(text if "@" in text else f"@{text}").removesuffix(".")
+    if found.startswith("[") and found.endswith("]"):
+        try:
+            ipaddress.ip_address(found[1:-1].removeprefix("ipv6:"))
+        except ValueError:
+            raise ValueError(f"{text} is no address literal") from None
+        return found
+    if len(found) > _LONGEST or not all(_LABEL.fullmatch(label) for label in found.split(".")):
+        raise ValueError(f"{text!r} is no domain name")
+    return found
 
 
 def needed(snapshot: Snapshot, domain: str, member: str) -> Snapshot:

@@ -25,7 +25,8 @@ _HEADERS: Final[Mapping[str, str]] = {
     "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    # Not `no-referrer`: browsers would then say nothing of where a form of ours comes from (`Origin: null`).
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=(), usb=()",
@@ -34,6 +35,12 @@ _KINDS: Final[Mapping[str, str]] = {".css": "text/css", ".svg": "image/svg+xml"}
 PAGES: Final = (
     ("/", "Overview"),
     ("/listeners", "Listeners"),
+    ("/destinations", "Destinations"),
+    ("/certificates", "Certificates"),
+    ("/authorities", "Authorities"),
+    ("/messages", "Messages"),
+    ("/queue", "Queue"),
+    ("/alerts", "Alerts"),
 )
 _PACKAGE: Final = "letterlock_gateway.web"
 

@@ -8,11 +8,11 @@ from typing import Final
 
 from letterlock_gateway.spool.traffic import Series
 
-WIDTH: Final = 720
-HEIGHT: Final = 140
-_LEFT: Final = 44  # for the numbers of the axis
+WIDTH: Final = 520
+HEIGHT: Final = 150
+_LEFT: Final = 36  # for the numbers of the axis
 _BOTTOM: Final = 22
-_GAP: Final = 2
+_GAP: Final = 1.5
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ _CONNECTIONS: Final = 256
 _CONNECTIONS_OF_ONE: Final = 32
 """From one address (IPv6: one network of 64 bits); a browser opens six."""
 _HANDSHAKE: Final = 5.0  # seconds
-_HEAD: Final = 10.0  # seconds until a request has arrived with all its headers
+_HEAD: Final = 5.0  # seconds until a request has arrived with all its headers
 _IDLE: Final = 30.0  # seconds between requests
 _LIFE: Final = 300.0  # seconds: browsers connect anew without anybody noticing
 _LINE: Final = 4096  # bytes of the request line, of one header

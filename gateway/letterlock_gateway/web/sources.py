@@ -5,6 +5,9 @@ for some seconds: reloading a page is no work.
 """
 
 import asyncio
+import contextlib
+import json
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -16,7 +19,7 @@ from letterlock_api.state import MemberState
 from letterlock_gateway.manage import control
 from letterlock_gateway.options import Options
 from letterlock_gateway.spool import traffic
-from letterlock_gateway.spool.tracking import Found, Query, SpoolUnreadable, find
+from letterlock_gateway.spool.tracking import Found, Query, SpoolUnreadable, find, waiting
 from letterlock_gateway.spool.traffic import Traffic
 from letterlock_gateway.web.handed import Handed
 
@@ -25,6 +28,13 @@ _STATE_SECONDS: Final = 5.0
 _TRAFFIC_FOR: Final = 60.0
 # Looks into the spools at a time, which mail's disk has to bear.
 _READERS: Final = 2
+# Seconds for what connects elsewhere, and how much it may say.
+_ASKING: Final = 40.0
+_ANSWER: Final = 4 * 1024 * 1024
+
+
+class NoAnswer(Exception):  # noqa: N818 - says what is
+    """A question that was not answered. The text says why."""
 
 
 @dataclass
@@ -53,6 +63,7 @@ class Sources:
         self._state: _Kept[MemberState] = _Kept(_STATE_FOR)
         self._traffic: _Kept[Traffic] = _Kept(_TRAFFIC_FOR)
         self._readers = asyncio.Semaphore(_READERS)
+        self._asking = asyncio.Lock()
         self._derived: dict[str, Any] = {}
 
     def use(self, handed: Handed) -> None:
@@ -102,3 +113,40 @@ class Sources:
                 return await asyncio.to_thread(find, self.options.spool, query)
         except SpoolUnreadable:
             raise web.HTTPServiceUnavailable from None
+
+    async def waiting(self) -> Found:
+        """What waits in this member's queue, in sum. Answers 503 where a spool cannot be read."""
+        try:
+            async with self._readers:
+                return await asyncio.to_thread(waiting, self.options.spool)
+        except SpoolUnreadable:
+            raise web.HTTPServiceUnavailable from None
+
+    async def ask(self, request: str) -> dict[str, Any]:
+        """What `manage.lookup` answers to a request (JSON), from a process of its own (`asking`). Raises NoAnswer."""
+        if self._asking.locked():
+            raise NoAnswer("Somebody else asks at this moment: try again.")
+        async with self._asking:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-m",
+                "letterlock_gateway.web.asking",
+                str(self.options.spool),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+            )
+            try:
+                async with asyncio.timeout(_ASKING):
+                    said, problem = await process.communicate(request.encode())
+            except TimeoutError:
+                raise NoAnswer("It takes too long: the hosts do not answer.") from None
+            finally:
+                if process.returncode is None:
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+                    await process.wait()
+        if process.returncode != 0 or len(said) > _ANSWER:
+            lines = problem.decode(errors="replace").strip().splitlines()
+            raise NoAnswer(lines[-1][:300] if lines else "There was no answer.")
+        return json.loads(said)

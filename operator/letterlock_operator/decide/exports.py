@@ -1,13 +1,9 @@
-"""CA lists as text files: PEM with a readable heading per CA, to be edited and imported again (A4).
+"""ConfigMaps with CA lists as text files (A4), as CALists ask for them. Called by `whole`."""
 
-Called by `whole`, and by the commands that export and import.
-"""
-
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
-from letterlock_api.authorities import Role
+from letterlock_api import listings
 from letterlock_api.calist import CAList
 from letterlock_api.conditions import Reason
 from letterlock_operator import names
@@ -15,41 +11,6 @@ from letterlock_operator.decide.imports import Entry
 from letterlock_operator.decide.verdicts import Finding
 from letterlock_operator.plan import TextFile
 from letterlock_operator.world import Keep, World
-
-_ROLES: Final[Mapping[Role, str]] = {
-    Role.ROOT: "root CA",
-    Role.INTERMEDIATE: "intermediate CA",
-    Role.PINNED: "trusted for itself only",
-}
-
-
-def role(entry: Entry) -> str:
-    """What it counts as, for people."""
-    return _ROLES.get(entry.role, str(entry.role))
-
-
-def text(name: str, entries: Sequence[Entry]) -> str:
-    """The list `name` as a text file. Importing it gives `entries` again, whatever stands in their names."""
-    count = f"{len(entries)} certificate{'' if len(entries) == 1 else 's'}"
-    parts = [
-        f"# CA list {name}, {count}.",
-        "# Edit it and import it again: only the blocks between BEGIN and END count.",
-    ]
-    for one in sorted(entries, key=lambda one: (one.subject.lower(), one.fingerprint)):
-        parts += [
-            "",
-            f"# Subject: {_one_line(one.subject) or '(none)'}",
-            f"# Valid: {one.not_before:%Y-%m-%d} to {one.not_after:%Y-%m-%d}",
-            f"# Fingerprint (sha256): {one.fingerprint}",
-            f"# Counts as: {role(one)}",
-            one.pem.decode().rstrip(),
-        ]
-    return "\n".join(parts) + "\n"
-
-
-def _one_line(subject: str) -> str:
-    """Names come from strangers: a line break in one must not begin a block."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in subject)
 
 
 @dataclass
@@ -73,7 +34,7 @@ class Exports:
                 f"ConfigMap {wanted.config_map_name} is not this list's: give spec.export.configMapName another name",
             )
         if found is None or isinstance(found, Keep):
-            content = {wanted.file_name: text(resource.name, entries)}
+            content = {wanted.file_name: listings.text(resource.name, entries)}
             self.files[wanted.config_map_name] = TextFile(wanted.config_map_name, owner, content)
         return None
 

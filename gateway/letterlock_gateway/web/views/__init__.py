@@ -2,11 +2,26 @@
 
 from typing import Final
 
-from letterlock_gateway.web.views import listeners, overview
+from letterlock_gateway.web.views import (
+    alerts,
+    authorities,
+    certificates,
+    destinations,
+    listeners,
+    messages,
+    overview,
+    queue,
+)
 from letterlock_gateway.web.views.view import View
 
 VIEWS: Final[tuple[View, ...]] = (
     *overview.VIEWS,
     *listeners.VIEWS,
+    *destinations.VIEWS,
+    *certificates.VIEWS,
+    *authorities.VIEWS,
+    *messages.VIEWS,
+    *queue.VIEWS,
+    *alerts.VIEWS,
 )
 __all__ = ["VIEWS", "View"]
