@@ -172,6 +172,23 @@ def _may_replace(
         )
     if not part(spec, "pkcs12") and "secretRef" not in spec:
         print("warning: the key that was made here is replaced, and its requests with it", file=sys.stderr)
+    if not ours:
+        _tell_of_members_without(there, wanted, present, template, name)
+
+
+def _tell_of_members_without(there: "Target", wanted: str, present: Object, template: str, name: str) -> None:
+    """Warn of the members that need a file of their own too, now that each is to bring one."""
+    if template == name:
+        return
+    entries: list[Object] = part(present, "status").get("members") or []
+    files = {str(one["name"]): template.replace("{member}", str(one["name"])) for one in entries}
+    missing = [one for one, file in files.items() if file != name and there.find("Secret", file) is None]
+    if missing or not files:
+        print(
+            f"warning: {', '.join(missing) or 'all other members'} need a file of their own from now on:"
+            f" letterlock certificate import {wanted} FILE --member {missing[0] if missing else 'MEMBER'}",
+            file=sys.stderr,
+        )
 
 
 def _set_source(item: Object, template: str, *, machine: bool) -> None:

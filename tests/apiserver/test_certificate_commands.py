@@ -232,6 +232,9 @@ def test_nothing_is_overwritten_unasked_and_what_is_wrong_changes_nothing(
     spec = kubectl.json("get", "mailcert/members")["spec"]
     assert (spec["level"], spec["pkcs12"]["secretKeyRef"]["name"]) == ("Machine", "members-pkcs12-{member}")
 
+    said = well(*bring, "--replace", "--member", "default-0").stderr
+    assert "all other members need a file of their own" in said
+
     lists = ("calist", "import", "partners")
     kubectl.apply(resource("CAList", "partners", scope="Referenced", certificates=certificate.read_text()))
     well(*lists, certificate, *access)
