@@ -14,6 +14,7 @@ import mmap
 import os
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Self
 
 _WAYS: Final = 8
@@ -26,6 +27,8 @@ _SHIFT: Final = 32
 _COUNT: Final = (1 << _SHIFT) - 1
 NEVER: Final = _COUNT
 """For what is taken back: it counts until then."""
+# Keys, of hosts and domains that were counted last: each is asked for several times while a connection lasts.
+_KNOWN: Final = 4096
 
 
 class Counters:
@@ -60,6 +63,7 @@ class Tally:
         self._own = tables[table]
         self._others = [one for number, one in enumerate(tables) if number != table]
         self._secret = secret
+        self._known = lru_cache(_KNOWN)(self._hash)
         self._clock = clock
         self._spilled: dict[int, int] = {}
 
@@ -71,6 +75,9 @@ class Tally:
 
     def key(self, *parts: str) -> int:
         """What to count under. Keyed, so that no stranger chooses who shares a bucket with whom."""
+        return self._known(parts)
+
+    def _hash(self, parts: tuple[str, ...]) -> int:
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
         digest = hashlib.blake2b(text, digest_size=_WORD, key=self._secret).digest()
         return int.from_bytes(digest) or 1  # 0 is an empty slot

@@ -96,15 +96,17 @@ class _Transaction:
 
     async def _text(self) -> None:
         stuffing = Stuffing()
+        held = b""  # the last piece goes out together with the end: a small message is one record
         try:
             async with contextlib.aclosing(self._content.pieces()) as pieces:
                 async for piece in pieces:
-                    await self._wire.send_all(stuffing.feed(piece), self._timeouts.block)
+                    await self._wire.send_all(held, self._timeouts.block)
+                    held = stuffing.feed(piece)
         except SpoolFailed as problem:
             # Half a message must never get its end.
             self._wire.abort(str(problem))
             raise Lost(str(problem)) from problem
-        await self._wire.send_all(stuffing.end(), self._timeouts.block)
+        await self._wire.send_all(held + stuffing.end(), self._timeouts.block)
 
     async def _until_data(self) -> None:
         """Everything up to the reply to DATA. Fills `_taken` only where the text may follow."""

@@ -8,6 +8,7 @@ log that cannot be written never stops mail.
 import asyncio
 import contextlib
 import json
+import json.encoder
 import os
 import select
 import time
@@ -18,6 +19,9 @@ Level = Literal["info", "warning", "error"]
 _STDOUT: Final = 1
 _WORDS: Final = {"info": "Info", "warning": "Warning", "error": "Critical"}
 _encode: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
+# What the encoder itself uses for text: nearly all that is logged is text and numbers, and asking it for each costs
+# four times as much.
+_quote: Final = json.encoder.encode_basestring
 
 
 class _Gathering:
@@ -112,7 +116,7 @@ class Log:
             line = f"{moment} {_WORDS[level]}: {message}".replace("\r", "\\r").replace("\n", "\\n")
         else:
             line = (
-                f'{{"time": "{moment}", "level": "{level}", "message": {_encode(message)}'
+                f'{{"time": "{moment}", "level": "{level}", "message": {_quote(message)}'
                 f"{self._bound_encoded}{_members(ids)}}}"
             )
         self._write(line.encode("utf-8", "backslashreplace") + b"\n")
@@ -120,4 +124,9 @@ class Log:
 
 def _members(ids: dict[str, object]) -> str:
     """`ids` as the rest of a JSON object that has begun."""
-    return "".join([f', "{key}": {_encode(value)}' for key, value in ids.items()])
+    return "".join(
+        [
+            f', "{key}": {value if type(value) is int else _encode(value)}'  # exactly int: a bool is written otherwise
+            for key, value in ids.items()
+        ]
+    )

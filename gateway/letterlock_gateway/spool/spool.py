@@ -38,6 +38,8 @@ NUMBER_STEP: Final = 1000
 # bytes, and at most this part of the file system. The log between two checkpoints is 16 MiB.
 _RESERVE: Final = 64 << 20
 _RESERVE_PART: Final = 20
+# Seconds for which what the file system said of its room is believed, less what has been taken since.
+_ROOM_KNOWN: Final = 0.25
 _NOWHERE: Final = Hop()
 
 
@@ -71,6 +73,7 @@ class Spool:
         self._bodies.keep_only(reads.mids_in_files(self._reading))
         self._schedule = Schedule(reads.waiting_times(self._reading))
         mid, rid = reads.highest_numbers(self._reading)
+        self._room, self._room_known_until = 0, 0.0
         self._next_mid, self._next_rid = self._after(mid), self._after(rid)
         self._recent = Recent()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="spool-files")
@@ -355,6 +358,10 @@ class Spool:
 
     def _check_room(self, size: int) -> None:
         """Raise SpoolFull if a new message of `size` bytes would take of the reserve."""
+        now = time.monotonic()
+        self._room -= size
+        if self._room >= 0 and now < self._room_known_until:
+            return
         try:
             disk = os.statvfs(self._directory)
         except OSError as problem:
@@ -363,6 +370,7 @@ class Spool:
         reserve = min(_RESERVE, whole // _RESERVE_PART)
         if whole and free < reserve + size:
             raise SpoolFull(f"only {free >> 20} MiB are free in {self._directory}: make room there")
+        self._room, self._room_known_until = free - reserve - size, now + _ROOM_KNOWN
 
     def _notice(self, notice: NewMessage | None) -> Insert | None:
         return self._insert(notice, self.new_mid()) if notice is not None else None

@@ -49,6 +49,8 @@ def server_context(
     _set_policy(context, pem, min_version, ciphers)
     # Renegotiation lets a stranger spend our CPU, and compression leaks (CRIME).
     context.options |= ssl.OP_NO_RENEGOTIATION | ssl.OP_NO_COMPRESSION | ssl.OP_CIPHER_SERVER_PREFERENCE
+    # OpenSSL's default is two, for browsers that open several connections; each costs every client of every session.
+    context.num_tickets = 1
     _load(context, pem)
     if client_certificates != "None":
         # A session resumed by ticket keeps a client's certificate without its chain, which could then not be judged.
