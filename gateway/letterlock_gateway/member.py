@@ -231,8 +231,8 @@ class Member:
                 self._pages.use(handed.message(mounted, self._options.member, self._shared), wanted)
             else:
                 self._pages.use(None, "")
-        except (ValueError, KeyError) as error:
-            self._pages.leave_out(str(error))
+        except Exception as error:  # noqa: BLE001 - a fault of ours in here must not stop mail
+            self._pages.leave_out(str(error) or repr(error))
 
     def _take(self) -> None:
         """Offer the set in the mount to the workers; if it is none, say why and keep the last good one."""

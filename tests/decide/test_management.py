@@ -87,6 +87,8 @@ def test_without_a_certificate_the_demo_one_serves_and_is_said_aloud():
         in condition(plan, "MailGateway", "default", "DemoCertificate").message
     )
     assert accepted(plan) == ("True", "Accepted")
+    told = [one for one in plan.events if (one.kind, one.reason) == ("MailGateway", "DemoCertificate")]
+    assert [one.type for one in told] == ["Warning"]
 
 
 @pytest.mark.parametrize(

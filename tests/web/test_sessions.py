@@ -43,7 +43,16 @@ def test_no_changed_token_is_good():
     for index, letter in enumerate(token):
         changed = token[:index] + ("A" if letter != "A" else "B") + token[index + 1 :]
         assert made.read(changed, USERS, NOW) is None, index
-    for bad in ("", ".", "....", token + "A", token * 50, "ä.1.1.a.b", token.replace(".", ",")):
+    for bad in (
+        "",
+        ".",
+        "....",
+        token + "A",
+        token * 50,
+        "ä.1.1.a.b",
+        f"{token}\udcff",
+        token.replace(".", ","),
+    ):
         assert made.read(bad, USERS, NOW) is None, bad
 
 

@@ -25,7 +25,7 @@ from letterlock_gateway.web.site import Site
 
 # Mail comes first: on a machine without time to spare the pages wait.
 _NICE: Final = 10
-# Bytes of private memory. With 10,000 destinations it takes about 150 MiB; what goes beyond this is a mistake or an
+# Bytes of private memory. With 10,000 destinations it takes about 110 MiB; what goes beyond this is a mistake or an
 # attack, and ends this process alone.
 _MEMORY: Final = 768 * 1024 * 1024
 _DESCRIPTORS: Final = 1024

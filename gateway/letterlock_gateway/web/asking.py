@@ -5,16 +5,19 @@ next hops, and the process that talks to browsers shall not hold them. It ends w
 """
 
 import json
+import signal
 import sys
 from pathlib import Path
 
 from letterlock_gateway.manage import control, lookup
 from letterlock_gateway.mount import MountRefused
+from letterlock_gateway.nursery import end_with_parent
 from letterlock_gateway.spool.tracking import SpoolUnreadable
 
 
 def main() -> None:
     """Answer. Exit status 1, with one line on stderr, where there is no answer."""
+    end_with_parent("letterlock-ask", signal.SIGKILL)
     try:
         found = lookup.answer(Path(sys.argv[1]), json.load(sys.stdin))
     except (SpoolUnreadable, control.NotRunning, MountRefused) as problem:

@@ -7,7 +7,7 @@ is that of the pages themselves.
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Self
 
 from letterlock_api import htpasswd
@@ -82,10 +82,10 @@ class Handed:
     management: SnapshotManagement
     certificates: Mapping[str, bytes]
     """Chains and CA lists, PEM, by file name."""
-    pair: bytes
-    users: Mapping[str, str]
+    pair: bytes = field(repr=False)
+    users: Mapping[str, str] = field(repr=False)
     """bcrypt hash by user name."""
-    secret: bytes
+    secret: bytes = field(repr=False)
     by_domain: Mapping[str, int]
     """Index among the snapshot's destinations of each domain entry."""
 

@@ -17,7 +17,7 @@ from letterlock_gateway.receive.access import client_address
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.web.handed import Handed
-from letterlock_gateway.web.site import Site
+from letterlock_gateway.web.site import Handler, Site
 from letterlock_gateway.web.throttle import neighbourhood
 
 _CONNECTIONS: Final = 256
@@ -44,6 +44,8 @@ class Serving:
         self._server: asyncio.Server | None = None
         self._served = ""
         self._count: Counter[str] = Counter()
+        self._open: dict[int, _Guarded] = {}
+        site.app.middlewares.append(self._watched)
 
     async def use(self, handed: Handed) -> None:
         """Serve by `handed` from now on. Raises OSError, BadCertificate; then all stays as it was."""
@@ -95,15 +97,31 @@ class Serving:
     def _connected(self) -> asyncio.Protocol:
         assert self._runner is not None  # noqa: S101 - set up before the server
         assert self._runner.server is not None  # noqa: S101 - the same
-        return _Guarded(self._runner.server(), self._count)
+        return _Guarded(self._runner.server(), self._count, self._open)
+
+    @web.middleware
+    async def _watched(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """While a request is answered its connection waits for us, not for the other side."""
+        guarded = self._open.get(id(request.transport))
+        if guarded is None:
+            return await handler(request)
+        guarded.answers()
+        try:
+            return await handler(request)
+        finally:
+            guarded.answered()
 
 
 class _Guarded(asyncio.Protocol):
     """A connection within its bounds; what arrives goes to aiohttp's own protocol."""
 
-    def __init__(self, inner: web.RequestHandler, count: Counter[str]) -> None:
+    def __init__(
+        self, inner: web.RequestHandler, count: Counter[str], open_ones: dict[int, "_Guarded"]
+    ) -> None:
         self._inner = inner
         self._count = count
+        self._open = open_ones
+        self._busy = 0
         self._who: str | None = None
         self._transport: asyncio.Transport | None = None
         self._timers: list[asyncio.TimerHandle] = []
@@ -123,6 +141,7 @@ class _Guarded(asyncio.Protocol):
         loop = asyncio.get_running_loop()
         self._timers = [loop.call_later(_LIFE, transport.abort)]
         self._arriving = loop.call_later(_HEAD, transport.abort)
+        self._open[id(transport)] = self
         self._inner.connection_made(transport)
 
     def data_received(self, data: bytes) -> None:
@@ -131,7 +150,9 @@ class _Guarded(asyncio.Protocol):
         if self._transport.is_closing():
             return
         self._tail = (self._tail + data)[-len(data) - 3 :]
-        if b"\r\n\r\n" in self._tail:
+        if self._busy:
+            pass  # a body, whose reader has a time limit of its own
+        elif b"\r\n\r\n" in self._tail:
             if self._arriving is not None:
                 self._arriving.cancel()
                 self._arriving = None
@@ -139,6 +160,17 @@ class _Guarded(asyncio.Protocol):
             self._arriving = asyncio.get_running_loop().call_later(_HEAD, self._transport.abort)
         self._tail = self._tail[-3:]
         self._inner.data_received(data)
+
+    def answers(self) -> None:
+        """A request has arrived, and is answered from now on."""
+        self._busy += 1
+        if self._arriving is not None:
+            self._arriving.cancel()
+            self._arriving = None
+
+    def answered(self) -> None:
+        """It has been."""
+        self._busy -= 1
 
     def eof_received(self) -> bool | None:
         """See asyncio.Protocol."""
@@ -157,6 +189,7 @@ class _Guarded(asyncio.Protocol):
         if self._who is not None:
             self._count[self._who] -= 1
             self._count += Counter()  # drops what is 0
+        self._open.pop(id(self._transport), None)
         for timer in (*self._timers, self._arriving):
             if timer is not None:
                 timer.cancel()

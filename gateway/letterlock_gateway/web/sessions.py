@@ -45,7 +45,7 @@ class Sessions:
 
     def read(self, token: str, hashes: Mapping[str, str], now: float) -> Session | None:
         """The session of `token`; None: it has ended, or never was."""
-        if len(token) > _LONGEST_TOKEN:
+        if len(token) > _LONGEST_TOKEN or not token.isascii():
             return None
         try:
             user64, began, seen, number, _ = token.split(".")
@@ -77,7 +77,7 @@ class Sessions:
 
     def proves(self, proof: str, bound: str) -> bool:
         """Whether it is that."""
-        return hmac.compare_digest(proof.encode(), self.proof(bound).encode())
+        return proof.isascii() and hmac.compare_digest(proof.encode(), self.proof(bound).encode())
 
     def _token(self, session: Session, hashed: str) -> str:
         said = f"{_encoded(session.user)}.{session.began}.{session.seen}.{session.number}"

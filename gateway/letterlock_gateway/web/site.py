@@ -176,7 +176,8 @@ class Site:
         refused = await self._passwords.judge(user, password, address, handed.users)
         who = f'"{one_line(user, 64)}" from {address}'
         if refused is not None:
-            self._log.warning(f"HTTPS management: sign-in of {who} refused: {refused.text}")
+            if not refused.wait:  # those who are made to wait have been heard; a log is no place to shout
+                self._log.warning(f"HTTPS management: sign-in of {who} refused: {refused.text}")
             return self._sign_in_form(request, handed, refused, user)
         if user not in handed.users:  # it was a long name, cut
             raise web.HTTPBadRequest
