@@ -4,6 +4,8 @@ from collections.abc import Iterator
 
 import hypothesis
 import pytest
+from xdist.remote import Producer  # pyright: ignore[reportMissingTypeStubs] - it brings no stubs
+from xdist.scheduler import LoadFileScheduling  # pyright: ignore[reportMissingTypeStubs] - nor here
 
 from tests.harness import network
 from tests.harness.apiserver import ApiServer, Kubectl, running
@@ -17,6 +19,19 @@ def pytest_configure(config: pytest.Config) -> None:
     """Where the run is divided, each part has a network of its own."""
     if hasattr(config, "workerinput"):
         network.enter_own()
+
+
+class _Scheduling(LoadFileScheduling):
+    """A file at a time for each half of a run; the files of tests/cluster as one: one cluster serves them all."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "tests/cluster" if nodeid.startswith("tests/cluster/") else super()._split_scope(nodeid)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> _Scheduling:
+    """How a run is divided (tests/everything.sh)."""
+    return _Scheduling(config, log)
 
 
 @pytest.fixture(scope="session")

@@ -48,8 +48,7 @@ def test_from_one_to_five_to_two_members_under_load(mail: Mail) -> None:
 
 def test_the_second_operator_takes_over_when_the_first_is_killed(letterlock: Cluster) -> None:
     system = letterlock.kubectl.within(SYSTEM)
-    system("scale", f"deployment/{OPERATOR}", "--replicas=2")
-    installed.rolled_out(system, f"deployment/{OPERATOR}")
+    installed.operators(letterlock, 2)
 
     def holder() -> str:
         return str(system.json("get", "lease", OPERATOR)["spec"].get("holderIdentity") or "")
@@ -62,8 +61,7 @@ def test_the_second_operator_takes_over_when_the_first_is_killed(letterlock: Clu
     took = time.monotonic() - began
     print(f"the second operator acts after {took:.1f} s")
     assert took < LEASE_SECONDS + 5, "its own time, and a busy machine's"
-    system("scale", f"deployment/{OPERATOR}", "--replicas=1")
-    installed.rolled_out(system, f"deployment/{OPERATOR}")
+    installed.operators(letterlock, 1)
 
 
 def test_members_go_on_without_an_api_server_and_all_converges_afterwards(mail: Mail) -> None:

@@ -285,7 +285,15 @@ def _start_controller_manager(programs: Path, data: Path, ends: contextlib.ExitS
 
 def install_crds(server: ApiServer) -> None:
     """Our CRDs and the foreign one; returns once they can be used."""
-    files = [*sorted(CRDS.glob("*.yaml")), FOREIGN_CRD]
+    _install(server, *sorted(CRDS.glob("*.yaml")), FOREIGN_CRD)
+
+
+def install_foreign_crd(server: ApiServer) -> None:
+    """The one that has our plural `certificates`; returns once it can be used."""
+    _install(server, FOREIGN_CRD)
+
+
+def _install(server: ApiServer, *files: Path) -> None:
     named = [f"--filename={file}" for file in files]
     server.kubectl("apply", "--server-side", *named)
     server.kubectl("wait", "--for=condition=Established", "--timeout=30s", *named)

@@ -98,7 +98,7 @@ def running() -> Generator[Cluster]:
     ).stdout.split()
     with (
         tempfile.TemporaryDirectory(prefix="letterlock-cluster-", ignore_cleanup_errors=True) as folder,
-        _no_cgroups_left(),
+        _no_cgroups_left(Path(folder)),
         contextlib.ExitStack() as ends,
         sandbox(_ADDRESS) as around,
     ):
@@ -276,45 +276,34 @@ def _volumes(cluster: Cluster, data: Path) -> None:
 
 
 @contextlib.contextmanager
-def _no_cgroups_left() -> Generator[None]:
-    """Containers that were killed with the sandbox leave empty cgroups behind: remove those that came meanwhile."""
-    before = _container_cgroups()
+def _no_cgroups_left(data: Path) -> Generator[None]:
+    """Containers that were killed with the sandbox leave empty cgroups behind: remove those of this cluster."""
     try:
         yield
     finally:
-        for path in sorted(_container_cgroups() - before, key=lambda one: -len(one.parts)):
-            with contextlib.suppress(OSError):
-                until(lambda path=path: _removed(path), seconds=10, what=f"an empty {path}")
+        tasks = data / "containerd-run" / "io.containerd.runtime.v2.task" / "k8s.io"
+        names = {one.name for one in tasks.iterdir()} if tasks.is_dir() else set[str]()
+        with contextlib.suppress(TimeoutError):
+            until(lambda: not _removed(names), seconds=30, what="cgroups without processes")
 
 
-def _removed(path: Path) -> bool:
-    try:
-        path.rmdir()
-    except FileNotFoundError:
-        pass
-    except OSError:  # its processes are about to end
-        return False
-    return True
-
-
-def _container_cgroups() -> set[Path]:
+def _removed(containers: set[str]) -> list[Path]:
+    """Remove the cgroups of these containers; those that could not be, because their processes are about to end."""
     root = Path("/sys/fs/cgroup")
-    return {
-        path
-        for parent in (*root.glob("k8s.io"), *root.glob("*/k8s.io"))
-        for path in (parent, *parent.rglob("*/"))
-    }
-
-
-def leftovers(cluster_folder: Path) -> list[str]:
-    """Processes whose command line names the folder of a cluster that has ended."""
-    found: list[str] = []
-    for process in Path("/proc").glob("[0-9]*/cmdline"):
-        with contextlib.suppress(OSError):
-            line = process.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            if str(cluster_folder) in line:
-                found.append(line)
-    return found
+    left: list[Path] = []
+    for parent in (root / "k8s.io", *root.glob("*/k8s.io")):
+        for path in (parent / name for name in containers):
+            if path.is_dir():
+                for inner in sorted((one for one in path.rglob("*") if one.is_dir()), reverse=True):
+                    with contextlib.suppress(OSError):
+                        inner.rmdir()
+                try:
+                    path.rmdir()
+                except OSError:
+                    left.append(path)
+        with contextlib.suppress(OSError):  # others' may be in it
+            parent.rmdir()
+    return left
 
 
 _CONTAINERD: Final = """\
@@ -331,6 +320,8 @@ disabled_plugins = ["io.containerd.nri.v1.nri", "io.containerd.tracing.processor
 [plugins."io.containerd.cri.v1.runtime"]
   # Else every sandbox fails where this process may not lower its own score.
   restrict_oom_score_adj = true
+  # Else the names of pods' networks stay in /run/netns.
+  netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]
     bin_dirs = ["{cni}"]
     conf_dir = "{data}/cni"

@@ -6,52 +6,77 @@ Used by `tests/cluster`. Everything is to be called from inside the cluster's ne
 import base64
 import contextlib
 import itertools
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import yaml
 
-from tests.harness import apiserver, waiting
+from tests.harness import apiserver, programs, waiting
 from tests.harness.apiserver import Kubectl
 from tests.harness.cluster import Cluster
+from tests.harness.helm import CHART, Helm, Values
 from tests.harness.postfix import Postfix
 from tests.harness.quickstart import condition
 
-_REPOSITORY: Final = Path(__file__).parents[2]
-EXAMPLE: Final = _REPOSITORY / "examples" / "quickstart"
+EXAMPLE: Final = CHART.parents[1] / "examples" / "quickstart"
 SYSTEM: Final = "letterlock-system"
-OPERATOR: Final = "letterlock-operator"
-_OPERATOR: Final = _REPOSITORY / "tests" / "cluster" / "operator.yaml"
-_RBAC: Final = _REPOSITORY / "operator" / "rbac.yaml"
+RELEASE: Final = "letterlock"
+OPERATOR: Final = f"{RELEASE}-operator"
 # Namespaces that take only pods which ask for no privilege at all.
 RESTRICTED: Final = {"pod-security.kubernetes.io/enforce": "restricted"}
 LISTENER: Final = "listeners.letterlock.dev/public"
 GATEWAY: Final = "mailgateways.letterlock.dev/default"
 DESTINATION: Final = "destinationcontrols.letterlock.dev/example-com"
 RECEIVER_NAME: Final = "mailbox.example.com"
+# What `kubectl get` must not find once a gateway has gone; and what every namespace has, with the system list.
+_MADE: Final = (
+    "deployments,statefulsets,pods,services,serviceaccounts,roles,configmaps,networkpolicies,poddisruptionbudgets,"
+    "secrets,mailgateways.letterlock.dev,listeners.letterlock.dev,certificates.letterlock.dev,"
+    "destinationcontrols.letterlock.dev,calists.letterlock.dev"
+)
+_KEPT: Final = {"ServiceAccount/default", "ConfigMap/kube-root-ca.crt", "CAList/system"}
 _ports: Iterator[int] = itertools.count(2600)
 
 
+# One operator for whatever namespaces tests make; gateways are theirs.
+_VALUES: Final[Values] = {"operator": {"clusterWide": True}, "gateway": {"enabled": False}}
+
+
 def install(cluster: Cluster) -> None:
-    """CRDs, rights and the operator as a Deployment; returns once it is ready."""
-    kubectl = cluster.kubectl
-    kubectl.apply(_namespace(SYSTEM))
-    apiserver.install_crds(cluster.server)
-    system = kubectl.within(SYSTEM)
-    system("apply", "--filename", str(_RBAC))
-    system("apply", "--filename", "-", stdin=_OPERATOR.read_text().replace("THE-IMAGE", cluster.image))
-    rolled_out(system, f"deployment/{OPERATOR}")
+    """The chart, with its definitions and an operator for all namespaces; returns once that is ready."""
+    apiserver.install_foreign_crd(cluster.server)
+    cluster.kubectl.apply(restricted(SYSTEM))
+    _helm(cluster)("install", RELEASE, str(CHART), values=_values(cluster))
+    rolled_out(cluster.kubectl.within(SYSTEM), f"deployment/{OPERATOR}")
 
 
-def uninstall(cluster: Cluster) -> None:
-    """Take away what `install` made, the CRDs and so all resources of ours too."""
-    system = cluster.kubectl.within(SYSTEM)
-    for made in (_OPERATOR, _RBAC):
-        system("delete", "--wait", "--ignore-not-found", "--filename", str(made))
-    cluster.kubectl("delete", "--wait", "--ignore-not-found", "--filename", str(apiserver.CRDS))
-    cluster.kubectl("delete", "--wait", "namespace", SYSTEM)
+def operators(cluster: Cluster, replicas: int) -> None:
+    """Have so many operators, by an upgrade of the chart; returns once they are ready."""
+    values = _values(cluster)
+    _helm(cluster)(
+        "upgrade",
+        RELEASE,
+        str(CHART),
+        values={**values, "operator": {**values["operator"], "replicas": replicas}},
+    )
+    rolled_out(cluster.kubectl.within(SYSTEM), f"deployment/{OPERATOR}")
+
+
+def _values(cluster: Cluster) -> Values:
+    repository, _, tag = cluster.image.rpartition(":")
+    return {**_VALUES, "image": {"repository": repository, "tag": tag}}
+
+
+def _helm(cluster: Cluster) -> Helm:
+    kubeconfig = cluster.kubectl.kubeconfig
+    program = cluster.kubectl.program.with_name("helm")
+    return Helm(
+        program if program.exists() else programs.require("helm"),
+        kubeconfig.parent / "helm",
+        kubeconfig,
+        SYSTEM,
+    )
 
 
 def rolled_out(kubectl: Kubectl, what: str, *, seconds: float = 180) -> None:
@@ -77,8 +102,22 @@ def rolled_out(kubectl: Kubectl, what: str, *, seconds: float = 180) -> None:
         raise TimeoutError(f"{problem}\n{kubectl.run('describe', 'pods').stdout[-3000:]}") from None
 
 
-def _namespace(name: str) -> dict[str, Any]:
+def restricted(name: str) -> dict[str, Any]:
+    """A namespace that takes only pods which ask for no privilege at all."""
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": RESTRICTED}}
+
+
+def wait_nothing_left(kubectl: Kubectl, but: Collection[str] = ()) -> None:
+    """Wait until the namespace holds nothing of a gateway but its spools, the system list, and `but` (Kind/name)."""
+
+    def left() -> set[str]:
+        items = kubectl.json("get", _MADE)["items"]
+        return {f"{one['kind']}/{one['metadata']['name']}" for one in items} - _KEPT - {*but}
+
+    try:
+        waiting.until(lambda: not left(), seconds=180, what="nothing of ours")
+    except TimeoutError as problem:
+        raise TimeoutError(f"{problem}; left: {sorted(left())}") from None
 
 
 @dataclass
@@ -150,7 +189,9 @@ def manifests(receiver: str, port: int) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def gateway(cluster: Cluster, *, replicas: int = 1) -> Generator[Mail]:
+def gateway(
+    cluster: Cluster, *, replicas: int = 1, retry: Mapping[str, str] | None = None
+) -> Generator[Mail]:
     """A namespace with the quickstart in it, Programmed. It is deleted on leaving."""
     with cluster.server.fresh_namespace("mail") as name:
         kubectl = cluster.kubectl.within(name)
@@ -165,6 +206,8 @@ def gateway(cluster: Cluster, *, replicas: int = 1) -> Generator[Mail]:
         for one in found:
             if one["kind"] == "MailGateway":
                 one["spec"]["replicas"] = replicas
+                if retry is not None:
+                    one["spec"].setdefault("delivery", {})["retry"] = dict(retry)
         kubectl.apply(*found)
         mail.wait_condition(LISTENER, "Programmed")
         mail.wait_condition(DESTINATION, "Programmed")

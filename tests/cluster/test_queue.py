@@ -1,0 +1,112 @@
+"""Commands that ask members through pods/exec, on members that run as pods: queue, track, check (D11, D12, D15)."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.harness import installed, letters, waiting
+from tests.harness.cluster import Cluster
+from tests.harness.installed import Mail
+from tests.harness.swaks import swaks
+
+# Where a member binds its listener's port 25.
+_IN_POD = 10025
+
+
+def run(mail: Mail, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A command on the gateway's namespace."""
+    command = [sys.executable, "-m", "letterlock_cli", *arguments, "--namespace", mail.kubectl.namespace]
+    command += ["--kubeconfig", str(mail.kubectl.kubeconfig)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def command(mail: Mail, *arguments: str) -> str:
+    """The output of a command that goes well."""
+    done = run(mail, *arguments)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def found(mail: Mail, *arguments: str) -> list[dict[str, Any]]:
+    """The messages that a command finds; none where it finds none."""
+    done = run(mail, *arguments, "--output", "json")
+    assert done.returncode == 0 or "no message fits" in done.stderr, done.stderr
+    return json.loads(done.stdout)
+
+
+def checked(mail: Mail, *, status: int) -> list[dict[str, Any]]:
+    """What each member finds out about the destination, without mail; the command must end with this status."""
+    done = run(mail, "check", "example.com", "--inside", "--output", "json")
+    assert done.returncode == status, done.stdout + done.stderr
+    answers: list[dict[str, Any]] = json.loads(done.stdout)
+    assert [one["from"] for one in answers] == ["default-0", "default-1"]
+    return answers
+
+
+def send(mail: Mail, member: str, identity: str, directory: Path) -> bytes:
+    """Hand a message to this member, and no other."""
+    text = letters.letter(to="someone@example.com", message_id=identity)
+    address = mail.pods()[member]["status"]["podIP"]
+    done = swaks(_IN_POD, address=address, to="someone@example.com", data=text, directory=directory)
+    assert done.accepted, done.text
+    return text
+
+
+def test_mail_on_any_member_is_found_tried_now_deleted_and_tracked(
+    letterlock: Cluster, tmp_path: Path
+) -> None:
+    # What waits is tried when it is told to, and not before.
+    with installed.gateway(letterlock, replicas=2, retry={"initial": "1h", "max": "1h"}) as mail:
+        waiting.until(lambda: mail.ready_members() == 2, seconds=180, what="two members")
+        wanted = {
+            member: send(mail, member, f"<wanted.{member}@client.example>", tmp_path)
+            for member in ("default-0", "default-1")
+        }
+        send(mail, "default-1", "<unwanted@client.example>", tmp_path)
+        waiting.until(
+            lambda: (
+                [one["recipients"][0]["state"] for one in found(mail, "queue", "list")] == ["deferred"] * 3
+            ),
+            seconds=60,
+            what="three messages that wait, on both members",
+        )
+        assert "no connection" in command(mail, "queue", "list")
+        for one in checked(mail, status=1):
+            assert (one["delivered"], one["verdict"]["result"]) == (False, "Unreachable")
+        [unwanted] = found(mail, "track", "--message-id", "unwanted@client.example")
+        assert unwanted["member"] == "default-1"
+        named = (str(unwanted["mid"]), "--member", "default-1")
+        assert "<unwanted@client.example>" in command(mail, "queue", "show", *named)
+        assert "deleted" in command(mail, "queue", "delete", *named)
+        with mail.receiving() as receiver:
+            assert "is tried now" in command(mail, "queue", "retry", "--all")
+            for text in wanted.values():
+                waiting.until(
+                    lambda text=text: letters.arrived(text, receiver.messages()),
+                    seconds=60,
+                    what="a message in the mailbox",
+                )
+            waiting.until(lambda: not found(mail, "queue", "list"), seconds=60, what="an empty queue")
+            assert len(receiver.messages()) == 2
+            for one in checked(mail, status=0):
+                assert (one["delivered"], one["mode"]) == (True, "RequiredVerify")
+                assert one["verdict"]["matchedName"] == "example.com"
+                [tls] = [each["tls"] for each in one["nextHops"][0]["connections"]]
+                assert tls["protocol"] == "TLSv1.3"
+            words = command(mail, "check", "example.com", "--member", "default-1")
+            assert "* RequiredVerify " in words
+            assert "verified by example.com" in words
+        for member in wanted:
+            [tracked] = found(mail, "track", "--message-id", f"wanted.{member}@client.example")
+            assert tracked["member"] == member
+            assert tracked["receivedOver"]["protocol"] == "TLSv1.3"
+            [to] = tracked["recipients"]
+            assert (to["state"], to["protocol"], to["verified"]) == ("delivered", "TLSv1.3", True)
+            assert (to["matchedName"], to["reply"][:3]) == ("example.com", "250")
+        [gone] = found(mail, "track", "--mid", str(unwanted["mid"]), "--member", "default-1")
+        assert gone["recipients"][0]["state"] == "deleted"
+        assert {
+            one["member"] for one in found(mail, "track", "--to", "@example.com", "--since", "1h")
+        } == set(wanted)
