@@ -58,16 +58,16 @@ def _in_folder(where: Where, gateway: str) -> Taken:
 
 
 async def _on_cluster(where: Where, gateway: str, member: str, domain: str) -> Taken:
-    from letterlock_api.snapshot import SNAPSHOT_FILE, decode
+    from letterlock_api.snapshot import decode
     from letterlock_gateway.manage.checking import needed
-    from letterlock_operator import api, names
+    from letterlock_operator import api, names, observe
 
     async with client(where) as (cluster, namespace):
         try:
             gateways, _ = await cluster.list("MailGateway", namespace)
             chosen = _chosen(sorted(one["metadata"]["name"] for one in gateways), gateway)
             written = await cluster.get("ConfigMap", namespace, names.snapshot_config_map(chosen))
-            snapshot = decode(part(written, "data")[SNAPSHOT_FILE].encode())
+            snapshot = decode(observe.snapshot_in(written))
         except api.NotFound as error:
             raise CommandError(
                 f"namespace {namespace} has no snapshot of MailGateway {gateway or 'default'} (yet): "
@@ -75,7 +75,7 @@ async def _on_cluster(where: Where, gateway: str, member: str, domain: str) -> T
             ) from error
         except api.APIError as error:
             raise CommandError(f"cannot read the snapshot in namespace {namespace}: {error}") from error
-        except (ValueError, KeyError) as error:
+        except ValueError as error:
             raise CommandError(f"the snapshot in namespace {namespace} cannot be used: {error}") from error
         wanted = needed(snapshot, domain, member or first_member(chosen))
         files: dict[str, bytes] = {}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from letterlock_api import packing
 from letterlock_api.snapshot import SNAPSHOT_FILE, Snapshot, content_hash, decode
 from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
 
@@ -43,9 +44,9 @@ class MountedSet:
     files: Mapping[str, bytes]
     """Every file that the snapshot names, by name."""
     hash: str
-    """Of the bytes of `snapshot.json`: what operator and state call it by."""
+    """Of `content`: what operator and state call it by."""
     content: bytes
-    """The bytes of `snapshot.json`."""
+    """The bytes of `snapshot.json`, unpacked."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +107,7 @@ def _read(root: Path) -> MountedSet:
         raise MountEmpty(f"there is no {SNAPSHOT_FILE} yet") from error
     except OSError as error:
         raise MountRefused(f"{SNAPSHOT_FILE} cannot be read: {error.strerror}") from error
+    content = _unpacked(content)
     snapshot = _decode(content)
     files: dict[str, bytes] = {}
     for name in snapshot.files:
@@ -120,6 +122,13 @@ def _read(root: Path) -> MountedSet:
                 f"file {name} cannot be read: {error.strerror}", content_hash(content)
             ) from error
     return _complete(snapshot, content, files)
+
+
+def _unpacked(content: bytes) -> bytes:
+    try:
+        return packing.unpack(content)
+    except ValueError as error:
+        raise MountRefused(f"{SNAPSHOT_FILE} cannot be used: {error}", content_hash(content)) from error
 
 
 def _decode(content: bytes) -> Snapshot:

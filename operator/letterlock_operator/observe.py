@@ -11,7 +11,9 @@ from typing import Any, Final
 import certifi
 from pydantic import ValidationError
 
+from letterlock_api import packing
 from letterlock_api.kinds import KINDS, AnyResource
+from letterlock_api.snapshot import SNAPSHOT_FILE
 from letterlock_operator import names
 from letterlock_operator.api import Object
 from letterlock_operator.store import NamespaceStore, controller, revision
@@ -150,6 +152,22 @@ def config_map(item: Object, known: NamespaceStore) -> Keep | Unreadable:
     except binascii.Error as error:
         return Unreadable(f"its binaryData is not base64: {error}")
     return _keep(item, data, known, "")
+
+
+def snapshot_in(item: Object | None) -> bytes:
+    """The bytes of the snapshot that a ConfigMap holds, unpacked; empty: none. What is damaged is given as it is."""
+    text: Mapping[str, str] = (item or {}).get("data") or {}
+    binary: Mapping[str, str] = (item or {}).get("binaryData") or {}
+    if SNAPSHOT_FILE not in binary:
+        return text.get(SNAPSHOT_FILE, "").encode()
+    try:
+        content = base64.b64decode(binary[SNAPSHOT_FILE])
+    except binascii.Error:
+        return binary[SNAPSHOT_FILE].encode()
+    try:
+        return packing.unpack(content)
+    except ValueError:
+        return content
 
 
 def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_: str) -> Keep:

@@ -183,6 +183,8 @@ class Mount:
     """By file: the number of the Secret or ConfigMap that it lies in, where there are several."""
     encoded: bytes
     """The snapshot as `snapshot.json`: large ones take long to encode, so it is done once, and not by `act`."""
+    packed: bytes
+    """The same as it lies in an object, which ends at 1 MiB: compressed where it is large."""
 
 
 @dataclass(frozen=True)

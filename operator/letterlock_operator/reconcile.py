@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from letterlock_api.kinds import KINDS
-from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
+from letterlock_api.snapshot import content_hash
 from letterlock_operator import api, names, observe
 from letterlock_operator.act import carry, requests
 from letterlock_operator.act.cluster import Cluster, Memory
@@ -188,14 +188,12 @@ def wanted(known: NamespaceStore) -> dict[str, Wanted]:
     found: dict[str, Wanted] = {}
     for gateway in known.objects["MailGateway"]:
         pods = [pod for pod in known.objects["Pod"].values() if _belongs(pod, gateway)]
-        config_map = known.objects["ConfigMap"].get(names.snapshot_config_map(gateway), {})
-        data: Mapping[str, str] = config_map.get("data") or {}
-        snapshot = data.get(SNAPSHOT_FILE, "")
+        snapshot = observe.snapshot_in(known.objects["ConfigMap"].get(names.snapshot_config_map(gateway)))
         internal = known.objects["Secret"].get(names.internal_secret(gateway))
         identity = observe.secret(internal, known) if internal is not None else None
         found[gateway] = Wanted(
             targets=tuple(sorted((target(pod) for pod in pods), key=lambda one: (len(one.name), one.name))),
-            snapshot=content_hash(snapshot.encode()) if snapshot else "",
+            snapshot=content_hash(snapshot) if snapshot else "",
             identity=identity if isinstance(identity, Keep) and identity.ours else None,
         )
     return found

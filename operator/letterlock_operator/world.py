@@ -8,6 +8,7 @@ an `Unreadable` means "could not be read", and no decision may take it for absen
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Literal
 
 from letterlock_api.calist import CAList
@@ -15,7 +16,7 @@ from letterlock_api.certificate import Certificate
 from letterlock_api.conditions import Reason
 from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.listener import Listener
-from letterlock_api.mailgateway import MailGateway
+from letterlock_api.mailgateway import MailGateway, MailGatewaySpec
 from letterlock_api.state import MemberState
 
 
@@ -127,3 +128,44 @@ class World:
     """Imports that were tried and did not work, by their `inputs`."""
     system_roots: bytes = b""
     """Mozilla's roots, PEM (A1)."""
+
+    # Indexes: who looks through all for each of a thousand takes a thousand times as long.
+
+    @cached_property
+    def users(self) -> Mapping[str, tuple[str, ...]]:
+        """By Certificate: what refers to it, as `Kind/name`, in order."""
+        found: dict[str, set[str]] = {}
+        for listener in self.listeners.values():
+            for reference in listener.spec.certificate_refs:
+                found.setdefault(reference.name, set()).add(f"Listener/{listener.name}")
+        for gateway in self.gateways.values():
+            for name in _certificates_of(gateway.spec):
+                found.setdefault(name, set()).add(f"MailGateway/{gateway.name}")
+        return {name: tuple(sorted(users)) for name, users in found.items()}
+
+    @cached_property
+    def ports(self) -> Mapping[tuple[str, int], tuple[Listener, ...]]:
+        """By gateway and port: the Listeners that want it."""
+        found: dict[tuple[str, int], list[Listener]] = {}
+        for one in self.listeners.values():
+            found.setdefault((one.spec.gateway_ref.name, one.spec.port), []).append(one)
+        return {key: tuple(listeners) for key, listeners in found.items()}
+
+    @cached_property
+    def owned(self) -> Mapping[str, tuple[Keep, ...]]:
+        """By owner (`Kind/name`): Secrets of ours that go with it."""
+        found: dict[str, list[Keep]] = {}
+        for one in self.secrets.values():
+            if isinstance(one, Keep) and one.ours:
+                found.setdefault(one.owner, []).append(one)
+        return {owner: tuple(secrets) for owner, secrets in found.items()}
+
+
+def _certificates_of(spec: MailGatewaySpec) -> list[str]:
+    https = spec.management.https
+    references = [
+        spec.delivery.certificate_ref,
+        https.certificate_ref if https else None,
+        *(profile.certificate_ref for profile in spec.ldap),
+    ]
+    return [one.name for one in references if one is not None]

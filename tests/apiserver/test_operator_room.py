@@ -66,3 +66,26 @@ def test_lists_beyond_what_objects_hold_are_too_large_and_the_others_go_on(place
     kubectl("delete", f"{LISTS}/{names[2]}")
     place.wait(last, "Programmed", "True")
     kubectl("delete", LISTS, names[0], names[1], names[3])
+
+
+def test_a_configuration_larger_than_an_object_is_packed_and_is_text_again_when_it_has_shrunk(
+    place: Place,
+) -> None:
+    kubectl, controls = place.kubectl, "destinationcontrols.letterlock.dev"
+
+    def lies_as(how: str) -> bool:
+        return set(kubectl.json("get", "configmap", "default-snapshot")) & {"data", "binaryData"} == {how}
+
+    def wide(number: int) -> dict[str, Any]:
+        domains = [f"{'.'.join(['long' * 15] * 3)}.{one}.p{number}.example" for one in range(250)]
+        return resource("DestinationControl", f"wide-{number}", domains=domains, tls={"mode": "Required"})
+
+    assert lies_as("data")
+    kubectl.apply(*map(wide, range(24)))
+    for number in (0, 23):
+        place.wait(f"{controls}/wide-{number}", "Programmed", "True")
+    place.wait("mailgateways.letterlock.dev/default", "Accepted", "True")
+    until(lambda: lies_as("binaryData"), seconds=60, what="a packed snapshot")
+    kubectl("delete", controls, *(f"wide-{number}" for number in range(24)))
+    until(lambda: lies_as("data"), seconds=60, what="a snapshot as text")
+    place.wait("mailgateways.letterlock.dev/default", "Programmed", "True")

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from letterlock_operator import names
-from letterlock_operator.decide import decide, fitting, room
+from letterlock_operator.decide import decide, fitting, in_place, room
 from letterlock_operator.plan import Plan
 from letterlock_operator.world import Keep, World
 from tests.decide.authority import intermediate
@@ -213,3 +213,16 @@ def test_files_stay_where_they_lie_and_no_shard_is_overfull(first: dict[str, int
                 assert load <= room.SHARD
         stayed = before.shards.keys() & both.keys()
         assert {file: after.shards[file] for file in stayed} == {file: before.shards[file] for file in stayed}
+
+
+def test_a_configuration_that_is_too_large_as_text_is_packed_and_read_again_as_it_was():
+    parts = [
+        gateway(),
+        *(destination(f"partner-{n}", *(f"d{m}.p{n}.example" for m in range(250))) for n in range(300)),
+    ]
+    plan = decide(world(*parts), NOW)
+    mount = plan.mounts["default"]
+    assert len(mount.encoded) > fitting.MAX_SNAPSHOT > len(mount.packed)
+    name = names.snapshot_config_map("default")
+    maps = {name: Keep(name, {"snapshot.json": mount.packed}, ours=True, owner=OWNER)}
+    assert in_place.previous(world(*parts, config_maps=maps), "default") == mount.snapshot

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from letterlock_api import state
+from letterlock_api import packing, state
 from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
 from letterlock_gateway import channel, mount, options
 from letterlock_gateway.mount import MountedSet, MountEmpty, MountRefused
 from tests.harness.certificates import Authority
-from tests.harness.mounts import Files, Internal, Mount, listener, snapshot
+from tests.harness.mounts import Files, Internal, Mount, destination, listener, snapshot
 
 
 @pytest.fixture
@@ -166,3 +166,23 @@ def test_low_ports_are_moved_and_wildcard_addresses_replaced_only_where_asked() 
     ]
     plain = options.Options(mount=Path(), spool=Path(), member=os.uname().nodename)
     assert (plain.bind_port(25), plain.bind_address("0.0.0.0")) == (25, "0.0.0.0")
+
+
+def test_a_packed_snapshot_is_taken_under_the_hash_of_what_was_packed(tmp_path: Path, files: Files) -> None:
+    many = [
+        destination("*"),
+        *(destination(f"{'long' * 15}-{n}.example", resource=f"d{n}") for n in range(14000)),
+    ]
+    taken = snapshot(files, destinations=many)
+    packed = packing.pack(taken.encode())
+    assert packing.is_packed(packed)
+    Mount(tmp_path).swap({SNAPSHOT_FILE: packed, **files.content})
+    read = mount.read(tmp_path)
+    assert (read.hash, read.content, read.snapshot) == (taken.hash(), taken.encode(), taken)
+
+
+def test_a_damaged_packed_snapshot_is_refused_by_its_own_hash(tmp_path: Path) -> None:
+    damaged = packing.pack(b" " * (packing.PLAIN + 1))[:-3]
+    Mount(tmp_path).swap({SNAPSHOT_FILE: damaged})
+    assert "cut off" in refused(tmp_path).reason
+    assert refused(tmp_path).hash == content_hash(damaged)

@@ -82,4 +82,4 @@ def _own_part(item: Object) -> tuple[object, ...]:
     metadata = item["metadata"]
     changing = ("uid", "generation", "deletionTimestamp", "annotations", "labels")
     # Secrets and ConfigMaps have no generation.
-    return (*(metadata.get(key) for key in changing), item.get("data"))
+    return (*(metadata.get(key) for key in changing), item.get("data"), item.get("binaryData"))

@@ -9,9 +9,10 @@ import logging
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+from letterlock_api import packing
 from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
 from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
-from letterlock_operator import names
+from letterlock_operator import names, observe
 from letterlock_operator.act import derived
 from letterlock_operator.act.cluster import Cluster
 from letterlock_operator.api import Object
@@ -26,27 +27,22 @@ _log = logging.getLogger(__name__)
 
 async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[Member]) -> None:
     """Bring the gateway's mounted objects closer to `mount`. Raises api.APIError."""
-    snapshot = mount.encoded.decode()
     current = content_hash(mount.encoded)
     stored = cluster.known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
-    data: Mapping[str, str] = (stored or {}).get("data") or {}
-    before = data.get(SNAPSHOT_FILE, "")
+    before = observe.snapshot_in(stored)
     everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
-    keep = "" if before == snapshot and everybody else before
+    keep = "" if before == mount.encoded and everybody else before.decode(errors="replace")
     keys = await _shards(cluster, gateway, "Secret", mount, keep)
     if not keys or not await _shards(cluster, gateway, "ConfigMap", mount, keep):
         _log.warning("gateway %s/%s keeps its snapshot: a name is taken", cluster.namespace, gateway)
         return
-    await derived.put(
-        cluster,
-        _object(
-            cluster,
-            gateway,
-            "ConfigMap",
-            names.snapshot_config_map(gateway),
-            {SNAPSHOT_FILE: snapshot},
-        ),
-    )
+    name = names.snapshot_config_map(gateway)
+    if packing.is_packed(mount.packed):
+        wanted = _object(cluster, gateway, "ConfigMap", name, {})
+        wanted["binaryData"] = {SNAPSHOT_FILE: _encode(mount.packed)}
+    else:
+        wanted = _object(cluster, gateway, "ConfigMap", name, {SNAPSHOT_FILE: mount.packed.decode()})
+    await derived.put(cluster, wanted)
 
 
 async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None:

@@ -5,15 +5,13 @@ Kubernetes signer) and `bringing` (by Secret or PKCS#12 file); here it is put to
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from letterlock_api.certificate import Certificate, CertificateSpec, Level
 from letterlock_api.conditions import Reason, Type
-from letterlock_api.mailgateway import MailGatewaySpec
-from letterlock_api.references import Reference
 from letterlock_api.snapshot import ServedCertificate, content_hash, tls_file_name
 from letterlock_operator.decide import bringing, covering, exporting, making, placeholders, signing
 from letterlock_operator.decide.authorities import Authorities
@@ -21,7 +19,7 @@ from letterlock_operator.decide.chains import Chain
 from letterlock_operator.decide.slots import Filled, Slot
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.plan import Issue, Request, Retire, SecretOrder
-from letterlock_operator.world import Keep, World
+from letterlock_operator.world import World
 
 _DEFAULT_SIZE: Final = {"RSA": 2048, "ECDSA": 256}
 _WEAK_RSA: Final = 2048
@@ -279,7 +277,8 @@ def _warnings(
     judged: Judged, world: World, name: str, gateway: str, lists: Mapping[str, Authorities]
 ) -> list[Verdict]:
     found: list[Verdict] = []
-    serving = any(user.startswith("Listener/") for user in users(name, world)) or not users(name, world)
+    users = world.users.get(name, ())
+    serving = any(user.startswith("Listener/") for user in users) or not users
     for member, filled in sorted(judged.slots.items()):
         if filled.expiring is not None:
             found.append(true(Type.EXPIRING_SOON, *filled.expiring))
@@ -305,13 +304,8 @@ def _retired(name: str, gateway: str, world: World) -> list[Retire]:
     prefix = f"{_secret_name(name, '')}-{gateway}-"
     return [
         Retire(one.name, one.resource_version, "its member has gone")
-        for one in world.secrets.values()
-        if isinstance(one, Keep)
-        and one.ours
-        and one.owner == f"Certificate/{name}"
-        and one.name.startswith(prefix)
-        and one.name.removeprefix(prefix).isdigit()
-        and one.name not in there
+        for one in world.owned.get(f"Certificate/{name}", ())
+        if one.name.startswith(prefix) and one.name.removeprefix(prefix).isdigit() and one.name not in there
     ]
 
 
@@ -335,27 +329,3 @@ def _order(spec: CertificateSpec, owner: str, secret: str, member: str) -> Issue
 
 def _subject(spec: CertificateSpec) -> dict[str, str]:
     return {key: value for key, value in spec.subject.model_dump().items() if value}
-
-
-def users(name: str, world: World) -> Sequence[str]:
-    """What uses the Certificate, as Kind/name."""
-    listeners = [
-        f"Listener/{one.name}"
-        for one in world.listeners.values()
-        if any(reference.name == name for reference in one.spec.certificate_refs)
-    ]
-    gateways = [
-        f"MailGateway/{one.name}"
-        for one in world.gateways.values()
-        if any(reference is not None and reference.name == name for reference in _gateway_uses(one.spec))
-    ]
-    return sorted(gateways + listeners)
-
-
-def _gateway_uses(spec: MailGatewaySpec) -> list[Reference | None]:
-    https = spec.management.https
-    return [
-        spec.delivery.certificate_ref,
-        https.certificate_ref if https else None,
-        *(profile.certificate_ref for profile in spec.ldap),
-    ]

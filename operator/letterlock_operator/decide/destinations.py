@@ -89,8 +89,11 @@ def judge_all(
     context = _Context(owners, specs, lists, files)
     judged: dict[str, Judged] = {}
     result: list[Destination] = []
+    speaking: dict[str, list[str]] = {}
+    for domain, owner in owners.items():
+        speaking.setdefault(owner, []).append(domain)
     for name in mine:
-        owned = tuple(domain for domain, owner in owners.items() if owner == name)
+        owned = tuple(speaking.get(name, ()))
         finding = findings.get(name) or _acceptance(name, owned, context)
         made = _destinations(name, owned, context)
         judged[name] = Judged(accepted(finding), owned, made, _key_files(made, files))

@@ -100,6 +100,6 @@ def _retired(owner: str, wanted: frozenset[str], world: World) -> tuple[Retire, 
     """Files with keys that nobody asked for any more."""
     return tuple(
         Retire(one.name, one.resource_version, "it is not exported there any more")
-        for one in world.secrets.values()
-        if isinstance(one, Keep) and one.ours and one.owner == owner and one.inputs and one.name not in wanted
+        for one in world.owned.get(owner, ())
+        if one.inputs and one.name not in wanted
     )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Final
 
+from letterlock_api import packing
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.credentials import file_name
 from letterlock_api.mailgateway import MailGateway
@@ -22,7 +23,7 @@ from letterlock_operator.plan import Mount
 from letterlock_operator.world import World
 
 # An object ends at 1 MiB, and the rest of a ConfigMap needs some of it.
-MAX_SNAPSHOT: Final = 1000 * 1024
+MAX_SNAPSHOT: Final = packing.PLAIN
 _EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -58,11 +59,12 @@ def build(
 
 def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed, scaling: Scaling) -> Outcome:
     encoded, files = draft.snapshot.encode(), draft.files
+    packed = packing.pack(encoded)
     missing = set(draft.snapshot.files) - set(files)
     problem: Finding | None = None
     if missing:
         problem = (Reason.PENDING, f"file {min(missing)} of the last good configuration is gone")
-    elif len(encoded) > MAX_SNAPSHOT or placed.left:
+    elif len(packed) > MAX_SNAPSHOT or len(encoded) > packing.LARGEST or placed.left:
         problem = (
             Reason.TOO_LARGE,
             "the configuration is larger than an object can be: use a second MailGateway",
@@ -71,7 +73,7 @@ def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed, scaling: S
     if problem is None:
         tls_files = {name: content for name, content in files.items() if is_private(name)}
         ca_files = {name: content for name, content in files.items() if name not in tls_files}
-        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards, encoded)
+        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards, encoded, packed)
     return Outcome(
         gateway,
         draft.snapshot,

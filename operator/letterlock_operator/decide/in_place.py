@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from letterlock_api import packing
 from letterlock_api.calist import SYSTEM_LIST, CAList
 from letterlock_api.snapshot import (
     SNAPSHOT_FILE,
@@ -40,7 +41,7 @@ def previous(world: World, gateway: str) -> Snapshot | None:
     if not isinstance(found, Keep) or not found.ours or SNAPSHOT_FILE not in found.data:
         return None
     try:
-        return decode(found.data[SNAPSHOT_FILE])
+        return decode(packing.unpack(found.data[SNAPSHOT_FILE]))
     except ValueError:
         return None
 

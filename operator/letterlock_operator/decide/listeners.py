@@ -126,11 +126,10 @@ def _name_taken(listener: Listener, world: World) -> Finding | None:
 def _port_conflict(listener: Listener, world: World) -> Finding | None:
     """Two listeners of one gateway on one port: the older keeps it."""
     mine = listener.spec
-    for other in world.listeners.values():
-        theirs = other.spec
-        if other.name == listener.name or theirs.gateway_ref != mine.gateway_ref or theirs.port != mine.port:
+    for other in world.ports[mine.gateway_ref.name, mine.port]:
+        if other.name == listener.name:
             continue
-        one, two = mine.address or "", theirs.address or ""
+        one, two = mine.address or "", other.spec.address or ""
         same = one in _WILDCARDS or two in _WILDCARDS or one == two
         if same and _age(other) < _age(listener):
             return (

@@ -6,6 +6,7 @@ from typing import Final
 
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.destinationcontrol import DestinationControlStatus, FailingDomain, LastTLS
+from letterlock_api.state import DestinationState
 from letterlock_operator.decide.verdicts import Verdict, false, true, unknown
 from letterlock_operator.world import Member
 
@@ -14,17 +15,22 @@ _REFRESH: Final = timedelta(minutes=5)
 _MAX_FAILING: Final = 10
 
 
+def by_resource(members: Sequence[Member]) -> dict[str, list[DestinationState]]:
+    """What the members say of each DestinationControl."""
+    found: dict[str, list[DestinationState]] = {}
+    for member in members:
+        for state in member.state.destinations if member.state else ():
+            found.setdefault(state.resource, []).append(state)
+    return found
+
+
 def outcome(
-    name: str, present: DestinationControlStatus, members: Sequence[Member], now: datetime
+    present: DestinationControlStatus,
+    states: Sequence[DestinationState],
+    members: Sequence[Member],
+    now: datetime,
 ) -> tuple[LastTLS | None, list[FailingDomain], Verdict]:
-    """What the status of DestinationControl `name` says of its deliveries."""
-    states = [
-        state
-        for member in members
-        if member.state
-        for state in member.state.destinations
-        if state.resource == name
-    ]
+    """What the status of a DestinationControl says of its deliveries. `states`: the members' word on it."""
     last = max((one.last_tls for one in states if one.last_tls), key=lambda one: one.time, default=None)
     earliest: dict[str, FailingDomain] = {}
     for failing in sorted((one for state in states for one in state.failing), key=lambda one: one.since):

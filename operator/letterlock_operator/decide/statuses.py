@@ -10,6 +10,7 @@ from letterlock_api.conditions import Reason, Type
 from letterlock_api.destinationcontrol import DestinationControl, DestinationControlStatus
 from letterlock_api.listener import Listener, ListenerMember, ListenerStatus
 from letterlock_api.mailgateway import GatewayMember, MailGatewayStatus
+from letterlock_api.state import DestinationState
 from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
@@ -171,10 +172,11 @@ def destination(
     judged: destinations.Judged,
     outcome: Outcome | None,
     members: Sequence[Member],
+    states: Sequence[DestinationState],
     now: datetime,
 ) -> DestinationControlStatus:
-    """Status of a DestinationControl."""
-    last, failing, delivering = outcomes.outcome(resource.name, resource.status, members, now)
+    """Status of a DestinationControl. `states`: the members' word on it."""
+    last, failing, delivering = outcomes.outcome(resource.status, states, members, now)
     key = f"DestinationControl/{resource.name}"
     verdicts = [judged.accepted, _programmed(key, judged.accepted, outcome, members), delivering]
     modes = sorted({one.tls_mode for one in judged.destinations})

@@ -22,6 +22,7 @@ from letterlock_operator.decide import (
     scaling,
     statuses,
 )
+from letterlock_operator.decide.outcomes import by_resource
 from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import accepted, false
@@ -131,7 +132,7 @@ def _statuses(
         found["MailGateway", name] = statuses.gateway(outcome, world.members.get(name, ()), now)
     for name, one in world.certificates.items():
         gateway = one.spec.gateway_ref.name
-        users = certificates.users(name, world)
+        users = world.users.get(name, ())
         members = world.members.get(gateway, ())
         found["Certificate", name] = statuses.certificate(
             one, judged[name], users, outcomes.get(gateway), members, now
@@ -153,6 +154,7 @@ def _statuses(
             continue
         heard = outcome.listeners[name]
         found["Listener", name] = statuses.listener(one, heard, outcome, world.members.get(gateway, ()), now)
+    said = {gateway: by_resource(members) for gateway, members in world.members.items()}
     for name, one in world.destinations.items():
         gateway = one.spec.gateway_ref.name
         outcome = outcomes.get(gateway)
@@ -162,7 +164,12 @@ def _statuses(
             else outcome.destinations[name]
         )
         found["DestinationControl", name] = statuses.destination(
-            one, control, outcome, world.members.get(gateway, ()), now
+            one,
+            control,
+            outcome,
+            world.members.get(gateway, ()),
+            said.get(gateway, {}).get(name, ()),
+            now,
         )
     for one in world.invalid:
         found[one.kind, one.name] = _invalid(one.kind, one.problem, one.generation, now)
