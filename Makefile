@@ -1,7 +1,7 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench many durability e2e fuzz crds image locks
+.PHONY: help run test check bench many durability vanish e2e fuzz crds image locks
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -42,6 +42,10 @@ durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clo
 e2e: $(READY) ## All of a gateway's life on real pods, as root: 500 changes on the wire, 1 to 5 to 2 members, the API server gone
 	@sh tests/harness/install.sh
 	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster tests/cluster/e2e_long.py
+
+vanish: $(READY) ## 10,000 clients and more that vanish in every state of a session, and what they leave behind: nothing
+	LETTERLOCK_VANISH=10000 $(BIN)/pytest -q -s tests/gateway/test_vanishing.py
+	$(BIN)/python -m tests.bench.vanish
 
 fuzz: $(READY) ## Look for what breaks the protocol session, for FUZZ_SECONDS (600); what is found goes into the corpus
 	$(BIN)/python -m tests.gateway.fuzzing $(or $(FUZZ_SECONDS),600)

@@ -33,7 +33,7 @@ class Connection(Arrival):
         self._resting = False
         """It is the turn of others: this client has just asked for much."""
         self._allowance = Allowance()
-        self._inbox = Inbox(hub, self._read_or_not)
+        self._inbox = Inbox(hub)
         self._patience = times.Patience()
 
     # Called by the event loop
@@ -167,7 +167,7 @@ class Connection(Arrival):
         for note in session.notes:
             self._info(note)
         session.notes.clear()
-        self._inbox.keep(session)
+        self._inbox.keep(session, self._read_or_not)
         if self._inbox.full:
             self._read_or_not()
         # Octets that make no whole command are no sign of life.

@@ -60,6 +60,10 @@ class Limits:
         whole, one = self._keys(listener, host or "")
         return self._tally.total(whole if host is None else one)
 
+    def held(self, octets: int) -> None:
+        """Messages that are coming in occupy so many octets of memory more (negative: less)."""
+        self.buffered += octets
+
     def take_recipient(self, host: str, per_hour: int | None) -> bool:
         """Count a recipient of `host`; False.
 

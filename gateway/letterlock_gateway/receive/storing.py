@@ -31,13 +31,13 @@ class Intake:
     """One message on its way into the spool."""
 
     def __init__(
-        self, message: Message, peer: Peer, hostname: str, hub: Hub, room: Callable[[], None]
+        self, message: Message, peer: Peer, hostname: str, hub: Hub, room: Callable[[], None] | None
     ) -> None:
         """`hostname`: our own name in the trace header; `room` is called when it is no longer full."""
         self.message = message
         self._peer = peer
         self._hub = hub
-        self._draft = hub.spool.draft(self._held)
+        self._draft = hub.spool.draft(hub.limits.held)
         recipients = message.recipients
         self._header = trace.received(
             hello=message.hello,
@@ -95,9 +95,6 @@ class Intake:
         _tell(hub.mail_log, message, mid, stored.rids)
         return replies.queued(mid)
 
-    def _held(self, octets: int) -> None:
-        self._hub.limits.buffered += octets
-
 
 class Inbox:
     """Where one connection's messages go, one at a time."""
@@ -106,10 +103,8 @@ class Inbox:
     """Our own name in the trace header."""
     peer: Peer
 
-    def __init__(self, hub: Hub, room: Callable[[], None]) -> None:
-        """`room` is called when it is no longer full."""
+    def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._room = room
         self._intake: Intake | None = None
 
     @property
@@ -117,19 +112,23 @@ class Inbox:
         """Whether the disk is behind: no more should be read until there is room."""
         return self._intake is not None and self._intake.full
 
-    def keep(self, session: Session) -> None:
-        """Take what came of a message; forget one that is no longer wanted."""
+    def keep(self, session: Session, room: Callable[[], None]) -> None:
+        """Take what came of a message; forget one that is no longer wanted. `room` is called when it is no longer full.
+
+        It is not kept beyond the message: a connection that has ended must be gone at once, with the 100 KiB that TLS
+        holds for it, and not when the garbage collector looks for circles.
+        """
         if self._intake is not None and self._intake.message is not session.message:
             self.drop()
         if session.message is not None and session.text:
-            intake = self._of(session.message)
+            intake = self._of(session.message, room)
             for piece in session.text:
                 intake.write(piece)
             session.text.clear()
 
     async def store(self, action: Store) -> Reply:
         """Store the message. The reply is 250 only if it lies on disk."""
-        intake, self._intake = self._of(action.message), None
+        intake, self._intake = self._of(action.message, None), None
         return await intake.store(action)
 
     def drop(self) -> None:
@@ -138,9 +137,9 @@ class Inbox:
             self._intake.drop()
             self._intake = None
 
-    def _of(self, message: Message) -> Intake:
+    def _of(self, message: Message, room: Callable[[], None] | None) -> Intake:
         if self._intake is None:
-            self._intake = Intake(message, self.peer, self.hostname, self._hub, self._room)
+            self._intake = Intake(message, self.peer, self.hostname, self._hub, room)
         return self._intake
 
 

@@ -12,7 +12,7 @@ from typing import Final
 
 # Octets a second that a worker reads of what nobody takes (refused texts, lines without end), of all clients together:
 # it is read to be polite, so that they hear why (RFC 5321 section 4.2.5).
-UNWANTED_A_SECOND: Final = 16 << 20
+UNWANTED_A_SECOND: Final = 64 << 20
 
 
 class Turns:
