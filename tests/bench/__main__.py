@@ -1,25 +1,38 @@
 """`make bench`: all measurements, for people on stdout and as JSON lines in build/bench."""
 
 import argparse
+from typing import Final
 
-from tests.bench import attacks, propagation, rest, throughput
+from tests.bench import attacks, ceilings, curves, memory, propagation, rest, throughput
 from tests.bench.report import Report
-from tests.bench.throughput import Scenario
+from tests.bench.rounds import Scenario
+
+_PARTS: Final = ("throughput", "ceilings", "curves", "memory", "rest", "propagation", "attacks")
 
 
 def main() -> None:
     """Run what the arguments ask for."""
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer rounds: a look, not a result")
-    parts = ("throughput", "rest", "propagation", "attacks")
-    parser.add_argument("--only", choices=parts, help="one part alone")
+    parser.add_argument("--only", choices=_PARTS, help="one part alone")
     wanted = parser.parse_args()
     rounds, messages = (2, 500) if wanted.quick else (5, 2000)
     report = Report()
     if wanted.only in (None, "throughput"):
-        report.heading("Messages of 4 KB from 20 clients, STARTTLS on both sides, a new connection for each")
-        throughput.measure(Scenario(rounds, messages), report)
-        throughput.measure(Scenario(rounds, messages, reuse=True), report)
+        scenarios = {
+            "4 KB from 20 clients, one a connection": Scenario(messages),
+            "4 KB from 20 clients, ten a connection": Scenario(messages, per_connection=10),
+            "2 MB from 20 clients": Scenario(messages // 10, size=2 << 20),
+        }
+        throughput.measure(scenarios, rounds, report)
+    if wanted.only in (None, "ceilings"):
+        report.heading("Ceilings: STARTTLS, 20 clients")
+        ceilings.measure(report, messages)
+    if wanted.only in (None, "curves"):
+        curves.measure(report, messages)
+    if wanted.only in (None, "memory"):
+        report.heading("Memory")
+        memory.measure(report)
     if wanted.only in (None, "rest"):
         report.heading("A member at rest")
         rest.measure(report, rounds)

@@ -11,6 +11,7 @@ import pytest
 
 from letterlock_gateway.spool import Draft, Hop, NewMessage, NewRecipient, Spool, SpoolFailed
 from letterlock_gateway.spool.bodies import IN_DATABASE
+from letterlock_gateway.spool.tracking import Query, find
 
 EMPTY = NewMessage("a@b.example", (NewRecipient("to@c.example"),), b"", 1)
 PIECE = bytes(range(256)) * 40
@@ -94,6 +95,15 @@ async def test_a_discarded_draft_leaves_nothing(spool: Spool, tmp_path: Path, pi
         while held.now or files(tmp_path):
             await asyncio.sleep(0.01)
     assert psutil.Process().num_fds() < before
+
+
+@pytest.mark.parametrize("pieces", [1, 8, 30], ids=lambda n: f"{n * len(PIECE)} octets behind the header")
+async def test_it_is_found_by_its_message_id_wherever_it_lies(spool: Spool, tmp_path: Path, pieces: int):
+    draft = spool.draft()
+    draft.write(b"Subject: x\r\nMessage-ID: <here@b.example>\r\n\r\n")
+    await fill(draft, pieces)
+    stored = await spool.take(EMPTY, draft=draft)
+    assert [one["mid"] for one in find(tmp_path, Query(message_id="<here@b.example>"))] == [stored.mid]
 
 
 async def test_a_draft_that_a_crash_left_is_removed_at_the_next_start(spool: Spool, tmp_path: Path):

@@ -22,9 +22,11 @@ class Authority:
         """Its certificate."""
         return self.ca.cert_pem.bytes()
 
-    def issue(self, *names: str, common_name: str | None = None) -> bytes:
-        """A key (ECDSA P-256) with a certificate for `names` and its chain, one PEM text: key first."""
-        made = self.ca.issue_cert(*names, common_name=common_name, key_type=trustme.KeyType.ECDSA)
+    def issue(
+        self, *names: str, common_name: str | None = None, key_type: trustme.KeyType = trustme.KeyType.ECDSA
+    ) -> bytes:
+        """A key (P-256, or RSA 2048) with a certificate for `names` and its chain, one PEM text: key first."""
+        made = self.ca.issue_cert(*names, common_name=common_name, key_type=key_type)
         return made.private_key_and_cert_chain_pem.bytes()
 
 

@@ -41,6 +41,8 @@ class Relay:
     """Further fields of the destination."""
     policy: dict[str, Any] = field(default_factory=dict[str, Any])
     """Further fields of the mail-flow policy."""
+    listener: dict[str, Any] = field(default_factory=dict[str, Any])
+    """Further fields of the listener."""
     outgoing: bytes | None = None
     """Key and certificate that are presented to the next hop, if it asks."""
     retry: RetrySchedule = field(default_factory=lambda: RetrySchedule(initial=1.0, max=2.0))
@@ -62,7 +64,7 @@ class Relay:
         taken = mounts.snapshot(
             files,
             hostname=LISTENER_NAME,
-            listeners=[mounts.listener(self.port, policies=[policy], certificates=[served])],
+            listeners=[mounts.listener(self.port, policies=[policy], certificates=[served], **self.listener)],
             destinations=[to_mailbox, mounts.destination()],
             delivery=SnapshotDelivery(
                 retry=self.retry,

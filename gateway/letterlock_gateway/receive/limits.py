@@ -13,7 +13,7 @@ from letterlock_gateway.receive.replies import Reply
 
 _HOUR: Final = 3600.0
 # A bound of what messages that are coming in may occupy in memory together. They go to disk as they come, some
-# 64 KiB each stay behind, so this counts only where the disk does not keep up.
+# 96 KiB each stay behind, so this counts only where the disk does not keep up.
 MAX_BUFFERED: Final = 128 << 20
 
 
