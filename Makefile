@@ -39,9 +39,9 @@ durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clo
 	@sh tests/harness/install.sh
 	LETTERLOCK_KILLS=200 $(BIN)/pytest -s tests/mail/test_durability.py tests/mail/durability_full_disk.py
 
-e2e: $(READY) ## All of a gateway's life on real pods, as root: 500 changes on the wire, 1 to 5 to 2 members, the API server gone
+e2e: $(READY) ## All of a gateway's life on real pods, as root: 500 changes on the wire, 1 to 5 to 2 members, the API server gone, source addresses
 	@sh tests/harness/install.sh
-	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster tests/cluster/e2e_long.py
+	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster tests/cluster/e2e_long.py tests/cluster/e2e_sources.py
 
 vanish: $(READY) ## 10,000 clients and more that vanish in every state of a session, and what they leave behind: nothing
 	LETTERLOCK_VANISH=10000 $(BIN)/pytest -q -s tests/gateway/test_vanishing.py
