@@ -29,6 +29,7 @@ class Type(StrEnum):
     OPEN_RELAY = "OpenRelay"
     SOURCE_ADDRESS_HIDDEN = "SourceAddressHidden"
     TLS_REQUIRED_OF_ALL = "TLSRequiredOfAll"
+    CLIENT_CERTIFICATE_AVOIDABLE = "ClientCertificateAvoidable"
     DRAINING = "Draining"
 
 
@@ -85,6 +86,7 @@ class Reason(StrEnum):
     CA_LIST_NOT_FOUND = "CAListNotFound"
     DEMO_CERTIFICATE = "DemoCertificate"
     TLS_REQUIRED_OF_ALL = "TLSRequiredOfAll"
+    CLIENT_CERTIFICATE_AVOIDABLE = "ClientCertificateAvoidable"
     SOURCE_ADDRESS_HIDDEN = "SourceAddressHidden"
     DIRECTORY_NOT_FOUND = "DirectoryNotFound"
     # DestinationControl

@@ -190,6 +190,38 @@ def test_an_unknown_policy_is_named():
     assert verdict(plan, "Listener", "public", "Accepted") == ("False", "UnknownPolicy")
 
 
+@pytest.mark.parametrize(
+    ("spec", "warned"),
+    [
+        ({"defaultPolicy": {"tls": {"mode": "Preferred", "clientCertificate": "Required"}}}, True),
+        ({"defaultPolicy": {"tls": {"mode": "Required", "clientCertificate": "Required"}}}, False),
+        ({"defaultPolicy": {"tls": {"mode": "Preferred", "clientCertificate": "Optional"}}}, False),
+        (
+            {
+                "protocol": "SMTPS",
+                "defaultPolicy": {"tls": {"mode": "Preferred", "clientCertificate": "Required"}},
+            },
+            False,
+        ),
+        (
+            {
+                "defaultPolicy": {"tls": {"mode": "Preferred"}},
+                "mailFlowPolicies": [
+                    {"name": "partner", "behavior": "Relay", "tls": {"clientCertificate": "Required"}},
+                ],
+                "senderGroups": [{"name": "g", "senders": ["192.0.2.0/24"], "policy": "partner"}],
+            },
+            True,
+        ),
+    ],
+    ids=["Preferred", "Required", "Optional", "SMTPS", "a policy that falls back"],
+)
+def test_a_required_certificate_that_clear_text_avoids_is_a_warning(spec: dict[str, Any], warned: bool):
+    _, plan = settled(gateway(), listener(**spec))
+    types = {one.type for one in plan.statuses["Listener", "public"].conditions}
+    assert ("ClientCertificateAvoidable" in types) is warned
+
+
 def test_tls_required_of_all_is_a_warning_on_public_listeners_only():
     required: dict[str, Any] = {"defaultPolicy": {"tls": {"mode": "Required"}}}
     _, plan = settled(

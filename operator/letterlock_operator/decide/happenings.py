@@ -17,6 +17,7 @@ _WARNINGS: Final = frozenset(
         Type.OPEN_RELAY,
         Type.SOURCE_ADDRESS_HIDDEN,
         Type.TLS_REQUIRED_OF_ALL,
+        Type.CLIENT_CERTIFICATE_AVOIDABLE,
     }
 )
 # False for a moment after every change: that is no news.

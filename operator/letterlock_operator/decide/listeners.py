@@ -207,6 +207,26 @@ def _by_certificate(spec: ListenerSpec, policy: ReceptionPolicy) -> bool:
     return encrypted and policy.client_certificate == "Required" and chosen
 
 
+def _avoidable_certificate(
+    spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]
+) -> Finding | None:
+    """Whether clients without the certificate that is required of them only have to leave TLS out.
+
+    That is what the words say: it is asked for within TLS, and TLS is left to the client. Who wrote `Required` may well
+    have meant more.
+    """
+    for policy in receptions.reachable(merged, rows).values():
+        encrypted = spec.protocol == "SMTPS" or policy.tls_mode == "Required"
+        takes = policy.behavior in {"Accept", "Relay"}
+        if policy.client_certificate == "Required" and takes and not encrypted:
+            text = (
+                f"policy {policy.name} requires a client certificate, but takes clients in clear text without one:"
+                " set tls.mode to Required, or clientCertificate to Optional"
+            )
+            return Reason.CLIENT_CERTIFICATE_AVOIDABLE, text
+    return None
+
+
 def _source_hidden(spec: ListenerSpec) -> Finding | None:
     """Whether clients come with a node's address instead of their own, so that host access means nothing."""
     if spec.service.external_traffic_policy != "Cluster" or spec.proxy_protocol is not None:
@@ -282,4 +302,7 @@ def _warnings(
     if spec.type == "Public" and spec.protocol == "SMTP" and _requires_tls_of_strangers(merged, rows):
         text = "a public listener that requires TLS of everybody loses mail of those who have none (RFC 3207 section 4)"
         found.append(true(Type.TLS_REQUIRED_OF_ALL, Reason.TLS_REQUIRED_OF_ALL, text))
+    avoidable = _avoidable_certificate(spec, merged, rows)
+    if avoidable is not None:
+        found.append(true(Type.CLIENT_CERTIFICATE_AVOIDABLE, *avoidable))
     return tuple(found)
