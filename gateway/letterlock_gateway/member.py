@@ -4,6 +4,7 @@ Called by `supervisor`, once the workers' processes have been started.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import hmac
 import json
@@ -16,10 +17,11 @@ from typing import Final
 
 from letterlock_gateway import channel, mount, watching
 from letterlock_gateway.handover import letters, taking
-from letterlock_gateway.manage import control, stored
+from letterlock_gateway.manage import control, gauges, stored
 from letterlock_gateway.manage.alerting import Alerting
 from letterlock_gateway.manage.endpoints import Endpoints, Facts
 from letterlock_gateway.manage.merging import Refusal, Report, merge
+from letterlock_gateway.manage.session_days import SessionDays
 from letterlock_gateway.manage.stored import NotStored
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
@@ -33,6 +35,8 @@ from letterlock_gateway.web import handed
 from letterlock_gateway.web.process import Pages
 from letterlock_gateway.workers import Heard, WorkerProcess
 
+# Seconds between two writes of the sessions: of what lies between, a member that is killed knows nothing.
+_KEEP_EVERY: Final = 60.0
 _IDENTITY: Final = "the certificate for the state endpoint"
 
 
@@ -71,6 +75,8 @@ class Member:
         self._digests: dict[str, Mapping[str, str]] = {}
         self._announced = ""
         self._metrics = Metrics()
+        self._metrics.count("letterlock_worker_restarts_total", 0)
+        self._sessions = SessionDays(options.spool)
         self._alerting = Alerting(options.spool, log, self._store, self._failing_in_tls, self._metrics)
         self._pages = Pages(options, log)
         self._mounted: mount.MountedSet | None = None
@@ -79,7 +85,7 @@ class Member:
     async def run(self) -> None:
         """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
         options = self._options
-        facts = Facts(state=self._state, ready=self.ready, metrics=self._metrics.text, adopt=self._adopt)
+        facts = Facts(state=self._state, ready=self.ready, metrics=self._measured, adopt=self._adopt)
         endpoints = await Endpoints.open(
             options.state_address, options.state_port, options.health_port, facts
         )
@@ -89,13 +95,35 @@ class Member:
                 tasks.create_task(self._watch(endpoints), name="mount")
                 tasks.create_task(self._alerting.run(), name="alerts")
                 tasks.create_task(self._pages.run(), name="pages")
+                tasks.create_task(self._keep_sessions(), name="sessions")
         finally:
             endpoints.close()
+            with contextlib.suppress(OSError):
+                self._sessions.save()
 
     def ready(self) -> bool:
         """Whether every worker runs a set, and will go on taking mail."""
         leaving = self._offered is not None and self._offered.drain is not None
         return not self.stopping and not leaving and all(report.snapshot for report in self._reports.values())
+
+    def _measured(self) -> bytes:
+        """The metrics, with what is measured only now."""
+        metrics = self._metrics
+        metrics.gauge("letterlock_member_info", 1, version=self._version)
+        metrics.gauge("letterlock_member_ready", int(self.ready()))
+        metrics.gauge("letterlock_snapshot_refused", int(self._refusal is not None))
+        metrics.gauge("letterlock_queue_length", sum(one.queue for one in self._reports.values()))
+        gauges.measure_spool(metrics, self._options.spool, time.time())
+        return metrics.text()
+
+    async def _keep_sessions(self) -> None:
+        """Write down what TLS reports will be made of."""
+        while True:
+            await asyncio.sleep(_KEEP_EVERY)
+            try:
+                self._sessions.save()
+            except OSError as problem:
+                self._log.warning(f"TLS sessions of today cannot be written down: {problem}")
 
     def _state(self) -> bytes:
         state = merge(
@@ -170,7 +198,10 @@ class Member:
             before = self._reports[number]
             if message is None:
                 self._reports[number] = Report(queue=before.queue)
+                self._metrics.count("letterlock_worker_restarts_total")
                 continue
+            self._metrics.take(message["counted"])
+            self._sessions.add(message["sessions"], time.time())
             digests = self._digests.get(message["snapshot"], {})
             self._reports[number] = before.updated(message, digests)
             self._alerting.failed([TLSFailure.from_json(one) for one in message["tls_failures"]])
@@ -261,6 +292,10 @@ class Member:
             self._log.warning(
                 f"{use} runs with the demo certificate, which nobody can verify: choose another"
             )
+        ends = gauges.certificate_ends(mounted, self._options.member)
+        self._metrics.gauges(
+            "letterlock_certificate_expiry_timestamp_seconds", [((name,), end) for name, end in ends.items()]
+        )
         message = channel.set_message(mounted.content, mounted.files)
         for worker in self._workers.values():
             worker.offer(message)

@@ -248,9 +248,12 @@ class Worker:
             drained=self._leaving.drained if self._leaving else 0,
             destinations=self._outcomes.take_changed(),
             tls_failures=self._outcomes.required_tls.take(),
+            counted=self._log.counts.take(),
+            sessions=self._log.counts.sessions.take(),
         )
-        if message["destinations"] or message["tls_failures"] or message != self._sent:
-            self._sent = message | {"destinations": [], "tls_failures": []}
+        once: channel.Message = {"destinations": [], "tls_failures": [], "counted": [], "sessions": []}
+        if {**message, **once} != self._sent or any(message[part] for part in once):
+            self._sent = {**message, **once}
             await self._messages.send(channel.encode(message))
 
 

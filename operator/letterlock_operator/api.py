@@ -4,7 +4,7 @@ Called by `reconcile` (lists), `act` (writes) and `members` (pod annotations). O
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Final, Self, cast
@@ -110,6 +110,8 @@ class API:
         self._access = access
         self._manager = manager
         self._session: aiohttp.ClientSession | None = None
+        self.counted: Callable[[str, int], None] = lambda _verb, _code: None
+        """Hears of every request: its verb and status code; 0: the server could not be reached."""
 
     async def __aenter__(self) -> Self:
         connector = aiohttp.TCPConnector(ssl=self._access.ssl_context(), limit=16)
@@ -236,10 +238,12 @@ class API:
                 method, self._access.server + path, params=query, data=data, headers=headers
             ) as response:
                 text = await response.text()
+                self.counted(method, response.status)
                 if response.status >= 400:
                     raise _error(response.status, text)
                 return json.loads(text)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            self.counted(method, 0)
             problem = f"{method} {path}: {error or type(error).__name__}"
             raise Unavailable(0, "Unreachable", problem) from error
 

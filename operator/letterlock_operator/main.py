@@ -17,6 +17,7 @@ from aiohttp import web
 
 from letterlock_api.base import API_VERSION
 from letterlock_api.kinds import KINDS
+from letterlock_api.metrics import CONTENT_TYPE, Metrics
 from letterlock_operator import access, api, handlers
 from letterlock_operator.decide import decide
 from letterlock_operator.decide.objects import Pods, objects
@@ -50,7 +51,7 @@ class Options:
     health_address: str = ""
     """Address of the health port; empty: all."""
     health_port: int | None = None
-    """Where `/healthz` is answered; None: nowhere."""
+    """Where `/healthz` and `/metrics` are answered; None: nowhere."""
     log_format: Literal["json", "text"] = "json"
 
 
@@ -98,7 +99,10 @@ async def _serve(options: Options, where: access.Access) -> int:
         watching = handlers.Watching(where, options.namespaces, reconciler.received)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, watching.stop)
-        health = await _health(options, watching.alive)
+        client.counted = lambda verb, code: reconciler.metrics.count(
+            "letterlock_operator_api_requests_total", verb=verb, code=str(code)
+        )
+        health = await _health(options, watching.alive, reconciler.metrics)
         leader = asyncio.create_task(leading.keep(), name="lease") if leading is not None else None
         await _definitions(client, watching)
         watching.start()
@@ -148,16 +152,20 @@ def _lease(options: Options, client: api.API) -> Lease | None:
     return Lease(client, namespace, name, f"{socket.gethostname()}-{secrets.token_hex(4)}")
 
 
-async def _health(options: Options, alive: Callable[[], bool]) -> web.AppRunner | None:
-    """Answer `/healthz`: that the event loop turns and the watches run."""
+async def _health(options: Options, alive: Callable[[], bool], counted: Metrics) -> web.AppRunner | None:
+    """Answer `/healthz`: that the event loop turns and the watches run; and `/metrics`."""
     if options.health_port is None:
         return None
 
     async def answer(_: web.Request) -> web.Response:
         return web.Response(text="ok\n") if alive() else web.Response(status=503, text="not watching\n")
 
+    async def measure(_: web.Request) -> web.Response:
+        return web.Response(body=counted.text(), headers={"Content-Type": CONTENT_TYPE})
+
     app = web.Application()
     app.router.add_get("/healthz", answer)
+    app.router.add_get("/metrics", measure)
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     await web.TCPSite(runner, options.health_address or None, options.health_port).start()

@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from letterlock_api.kinds import KINDS
+from letterlock_api.mailgateway import MailGatewayStatus
 from letterlock_api.snapshot import content_hash
-from letterlock_operator import api, names, observe
+from letterlock_operator import api, metrics, names, observe
 from letterlock_operator.act import carry, requests
 from letterlock_operator.act.cluster import Cluster, Memory
 from letterlock_operator.act.makers import Makers
@@ -71,6 +72,8 @@ class Reconciler:
         self._memories: dict[str, Memory] = {}
         self._relist_at: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self.metrics = metrics.metrics()
+        """What this operator counts."""
 
     def received(self, kind: str, happened: str | None, item: Object) -> None:
         """Take in what a watch has shown. `happened`: ADDED, MODIFIED, DELETED, or None in a first list."""
@@ -118,11 +121,13 @@ class Reconciler:
             except (api.APIError, carry.NotCarriedOut) as error:
                 wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
                 failures += 1
+                self.metrics.count("letterlock_operator_failures_total")
                 level = logging.INFO if isinstance(error, api.Conflict) else logging.WARNING
                 _log.log(level, "namespace %s: %s; trying again in %s s", namespace, error, wait)
             except Exception:  # noqa: BLE001 - a mistake in one namespace must not end the service of the others
                 wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
                 failures += 1
+                self.metrics.count("letterlock_operator_failures_total")
                 _log.exception("namespace %s: trying again in %s s", namespace, wait)
 
     async def _once(self, namespace: str) -> float | None:
@@ -140,6 +145,7 @@ class Reconciler:
             self._scopes.forget(namespace)
             self._memories.pop(namespace, None)
             self._relist_at.pop(namespace, None)
+            metrics.forget(self.metrics, namespace, {})
             return None
         if not ours:
             taken = await self._scopes.tell(namespace, list(known.objects["MailGateway"].values()))
@@ -159,6 +165,7 @@ class Reconciler:
 
         # In a thread: thousands of resources take a second, and the watches, polls and the Lease go on meanwhile.
         world, plan, objects = await asyncio.to_thread(decided)
+        self._measured(namespace, plan, time.monotonic() - started)
         cluster = Cluster(self._api, self._store, namespace, memory, self._makers)
         seconds = max(_MAKING, 2 * (time.monotonic() - started))
         again = await carry.carry_out(cluster, plan, objects, world, now, seconds)
@@ -168,6 +175,17 @@ class Reconciler:
         if plan.wake is not None:
             due = min(due, (plan.wake - now).total_seconds())
         return max(due, _COALESCE)
+
+    def _measured(self, namespace: str, plan: Plan, seconds: float) -> None:
+        gateways = {
+            name: status
+            for (_, name), status in plan.statuses.items()
+            if isinstance(status, MailGatewayStatus)
+        }
+        self.metrics.count("letterlock_operator_decisions_total")
+        self.metrics.count("letterlock_operator_decision_seconds_total", seconds)
+        metrics.tell(self.metrics, namespace, gateways)
+        metrics.forget(self.metrics, namespace, gateways)
 
     async def _list(self, namespace: str) -> None:
         """List everything, if not done lately. Nothing is decided on a world with holes."""

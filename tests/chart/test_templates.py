@@ -3,13 +3,17 @@
 import json
 import re
 from dataclasses import replace
-from typing import cast
+from pathlib import Path
+from typing import Final, cast
 
 import pytest
 import yaml
 
 from letterlock_api.state import HEALTH_PORT, STATE_PORT
+from letterlock_gateway.report import metrics as report
+from letterlock_operator import metrics as operator_metrics
 from letterlock_operator import names
+from tests.harness import promtool
 from tests.harness.helm import CHART, OLDEST, Helm, Manifest, Values, of_kind, one_of
 
 RBAC = CHART.parents[1] / "operator" / "rbac.yaml"
@@ -260,12 +264,17 @@ def test_the_operator_reaches_the_api_server_and_members_state_and_nothing_else(
 
 def test_rules_monitor_and_dashboard_speak_of_one_set_of_metrics(helm: Helm) -> None:
     manifests = helm.template(EVERYTHING)
-    service = one_of(manifests, "Service")
-    assert service["spec"]["ports"][0]["targetPort"] == HEALTH_PORT
-    assert service["spec"]["selector"] == dict(names.labels("default"))
+    members, operator = sorted(of_kind(manifests, "Service"), key=lambda one: one["metadata"]["name"])
+    assert members["spec"]["ports"][0]["targetPort"] == HEALTH_PORT
+    assert members["spec"]["selector"] == dict(names.labels("default"))
+    deployment = one_of(manifests, "Deployment")["spec"]["template"]
+    assert operator["spec"]["selector"].items() <= deployment["metadata"]["labels"].items()
+    [port] = deployment["spec"]["containers"][0]["ports"]
+    assert operator["spec"]["ports"][0]["targetPort"] == port["containerPort"]
     monitor = one_of(manifests, "ServiceMonitor")
     assert monitor["metadata"]["labels"]["release"] == "prometheus"
-    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    for service in (members, operator):
+        assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
     alerts = [
         one for group in one_of(manifests, "PrometheusRule")["spec"]["groups"] for one in group["rules"]
     ]
@@ -275,15 +284,89 @@ def test_rules_monitor_and_dashboard_speak_of_one_set_of_metrics(helm: Helm) -> 
         "LetterlockRequiredTLSFails",
         "LetterlockMailWaits",
         "LetterlockMemberSilent",
+        "LetterlockMembersBehind",
     }
     assert "< 1209600" in alerts[0]["expr"]
     dashboard = json.loads(one_of(manifests, "ConfigMap")["data"]["letterlock.json"])
     asked = " ".join(one["expr"] for one in alerts)
     shown = " ".join(target["expr"] for panel in dashboard["panels"] for target in panel["targets"])
     told = (CHART.parents[1] / "docs" / "operations.md").read_text()
+    families = {**report.FAMILIES, **operator_metrics.FAMILIES}
     for metric in set(re.findall(r"letterlock_[a-z_]+", asked + shown)):
+        assert metric in families, f"{metric} is served by nobody"
+    for metric in families:
         assert f"`{metric}`" in told, f"{metric} is not in docs/operations.md"
-    assert set(re.findall(r"letterlock_[a-z_]+", asked)) <= set(re.findall(r"letterlock_[a-z_]+", shown))
+    # Labels that rules and dashboard speak of: of the metric itself, or given to its target.
+    for metric, selected in re.findall(r"(letterlock_[a-z_]+){([^}]*)}", asked + shown):
+        labels = set(re.findall(r"(\w+)(?:=|!=|=~)\"", selected))
+        assert labels <= {*families[metric].labels, "namespace", "gateway", "pod"}, metric
+
+
+def test_promtool_takes_the_rules_and_they_fire_when_they_shall(helm: Helm, tmp_path: Path) -> None:
+    groups = one_of(helm.template(EVERYTHING), "PrometheusRule")["spec"]["groups"]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": groups}))
+    assert promtool.rules_problems(tmp_path / "rules.yaml") == ""
+    labels = 'namespace="mail",gateway="default"'
+    out = f'letterlock_tls_connections_total{{{labels},direction="out",'
+    series = {
+        # Ends after 13 days.
+        f'letterlock_certificate_expiry_timestamp_seconds{{{labels},certificate="mx"}}': "1123200+0x600",
+        # One of five connections fails.
+        f'{out}result="failed"}}': "0+1x600",
+        f'{out}result="verified"}}': "0+4x600",
+        f'letterlock_tls_required_failures_total{{{labels},reason="NameMismatch"}}': "0+1x600",
+        f"letterlock_queue_age_seconds{{{labels}}}": "7200+0x600",
+        f"letterlock_members_behind{{{labels}}}": "1+0x600",
+        f'up{{{labels},service="mx-letterlock-metrics",pod="default-0"}}': "0+0x600",
+    }
+    fires = [{"alertname": one["alert"], "eval_time": "2h"} for group in groups for one in group["rules"]]
+    expected = [{**one, "exp_alerts": [_fired(*_FIRED[one["alertname"]])]} for one in fires]
+    quiet: list[dict[str, object]] = [{**one, "exp_alerts": []} for one in fires]
+    fine = {
+        key: "3000000+0x600" if "expiry" in key else "1+0x600" if key.startswith("up") else "0+0x600"
+        for key in series
+    }
+    tests: dict[str, object] = {
+        "rule_files": ["rules.yaml"],
+        "evaluation_interval": "1m",
+        "tests": [
+            {"interval": "1m", "input_series": _input(series), "alert_rule_test": expected},
+            {"interval": "1m", "input_series": _input(fine), "alert_rule_test": quiet},
+        ],
+    }
+    (tmp_path / "tests.yaml").write_text(yaml.safe_dump(tests))
+    assert promtool.failing_rules(tmp_path / "tests.yaml") == ""
+
+
+def _input(series: dict[str, str]) -> list[dict[str, str]]:
+    return [{"series": name, "values": values} for name, values in series.items()]
+
+
+_ONE: Final = {"namespace": "mail", "gateway": "default"}
+_FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
+    "LetterlockCertificateEndsSoon": (
+        {"namespace": "mail", "certificate": "mx"},
+        "Certificate mx in mail ends in 12d 22h 0m 0s",
+    ),
+    "LetterlockTLSFailures": (_ONE, "Of outgoing TLS connections of default, 20 % fail"),
+    "LetterlockRequiredTLSFails": (
+        _ONE,
+        "Mail of default waits, because TLS that is required cannot be had",
+    ),
+    "LetterlockMailWaits": (_ONE, "The oldest message of default waits for 2h 0m 0s"),
+    "LetterlockMembersBehind": (_ONE, "Of default, 1 members do not run what the resources say"),
+    "LetterlockMemberSilent": (
+        {**_ONE, "pod": "default-0", "service": "mx-letterlock-metrics"},
+        "Member default-0 of default does not answer",
+    ),
+}
+
+
+def _fired(labels: dict[str, str], summary: str) -> dict[str, object]:
+    return {
+        "exp_labels": {"severity": "warning", **labels},
+        "exp_annotations": {"summary": summary},
+    }
 
 
 @pytest.mark.parametrize(

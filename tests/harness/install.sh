@@ -23,6 +23,9 @@ need testssl testssl.sh
 # A TLS client that is not OpenSSL's, and the load balancer that the PROXY protocol comes from.
 need gnutls-cli gnutls-bin
 need haproxy haproxy
+# Shells that complete our commands.
+need zsh zsh
+need fish fish
 need slapd slapd
 need ldapadd ldap-utils
 # Debian has either Postfix or Exim: what Exim needs is installed, and itself unpacked beside, where its own user can read.
@@ -47,10 +50,12 @@ need mmdebstrap mmdebstrap
 # swaks speaks TLS only with this module, and does not depend on it.
 [ -n "$(find /usr/lib /usr/share/perl5 /usr/local/lib /usr/local/share/perl -name SSLeay.pm -print -quit 2>/dev/null)" ] ||
     missing="$missing libnet-ssleay-perl"
-[ -n "$missing" ] || exit 0
+# Of Prometheus nothing but promtool, which judges metrics and rules: unpacked, so that no daemon comes with it.
+prometheus=/opt/letterlock-prometheus
+[ -n "$missing" ] || [ ! -x $prometheus/usr/bin/promtool ] || exit 0
 
 if [ "$(id -u)" != 0 ]; then
-    echo "These packages are missing and only root can install them:$missing" >&2
+    echo "These packages are missing and only root can install them:$missing (and promtool of prometheus)" >&2
     exit 1
 fi
 export DEBIAN_FRONTEND=noninteractive
@@ -67,10 +72,16 @@ if ! dpkg -s postfix >/dev/null 2>&1; then
 fi
 apt-get update -q
 # shellcheck disable=SC2086 # one word a package
-apt-get install -q -y --no-install-recommends $missing
+[ -z "$missing" ] || apt-get install -q -y --no-install-recommends $missing
 if [ ! -x $exim/usr/sbin/exim4 ]; then
     fetched=$(mktemp -d)
     (cd "$fetched" && apt-get download -q -o APT::Sandbox::User=root exim4-daemon-light && dpkg -x ./*.deb "$exim")
+    rm -rf "$fetched"
+fi
+if [ ! -x $prometheus/usr/bin/promtool ]; then
+    fetched=$(mktemp -d)
+    (cd "$fetched" && apt-get download -q -o APT::Sandbox::User=root prometheus && dpkg -x ./*.deb "$fetched/all")
+    install -D "$fetched/all/usr/bin/promtool" $prometheus/usr/bin/promtool
     rm -rf "$fetched"
 fi
 # It is built to run as this user.

@@ -13,6 +13,7 @@ from tests.harness.certificates import Authority
 from tests.harness.kubelet import Kubelet
 from tests.harness.onlookers import Onlooker
 from tests.harness.operators import operator
+from tests.harness.ports import free_port
 from tests.harness.quickstart import GATEWAY, condition, holds, resource
 from tests.harness.waiting import until
 
@@ -25,6 +26,8 @@ class Place:
     kubelet: Kubelet
     public_ca: Authority
     """A CA that the operator's system list holds, beside Mozilla's."""
+    health_port: int
+    """Of the operator."""
 
     @property
     def address(self) -> str:
@@ -66,13 +69,14 @@ class Place:
     @contextmanager
     def running(cls, server: ApiServer, folder: Path) -> Generator[Self]:
         """One of its own, with one member that runs."""
-        public = Authority()
+        public, health_port = Authority(), free_port()
         with (
             server.fresh_namespace("place") as namespace,
             operator(
                 server.kubeconfig,
                 namespace,
                 folder / "operator.log",
+                *("--health-port", str(health_port)),
                 environment={"PYTHONPATH": str(_with_root(folder, public.pem))},
             ),
             Kubelet(server.kubeconfig, namespace, folder / "members") as kubelet,
@@ -86,7 +90,7 @@ class Place:
                 seconds=90,
                 what="the gateway",
             )
-            yield cls(kubectl, kubelet, public)
+            yield cls(kubectl, kubelet, public, health_port)
 
 
 def _with_root(folder: Path, pem: bytes) -> Path:

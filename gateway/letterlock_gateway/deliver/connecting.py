@@ -20,7 +20,9 @@ from letterlock_gateway.deliver.routing import Target
 from letterlock_gateway.deliver.terms import Terms, Timeouts
 from letterlock_gateway.deliver.tracing import SILENT, Trace
 from letterlock_gateway.deliver.wire import Lost, Wire
+from letterlock_gateway.report import tls_sessions
 from letterlock_gateway.report.log import Log
+from letterlock_gateway.report.metrics import TLS
 
 _READY: Final = 220
 _DONE: Final = 250
@@ -212,6 +214,7 @@ class _Attempt:
         if self._mode != "No":
             connection.tls = TLSResult(reason=self._said(event, detail))
             self._log_failure(connection.tls.reason)
+            self._count("clear", event)
 
     async def _negotiate(self, connection: Connection) -> None:
         try:
@@ -230,6 +233,7 @@ class _Attempt:
                 raise self._given_up(event, "", reply)
             connection.tls = TLSResult(reason=self._said(event, str(reply)))
             self._log_failure(connection.tls.reason)
+            self._count("clear", event)
             return
         connection.tls = await self._start_tls(connection)
         await self._hello_again(connection)
@@ -255,6 +259,7 @@ class _Attempt:
         success = f"DCID {self._dcid} TLS success protocol {protocol} cipher {suite}"
         if self._decide(Event.ENCRYPTED) is not Decision.CHECK:
             self._by.mail_log.info(success, dcid=self._dcid)
+            self._count("encrypted", None, protocol)
             return TLSResult(protocol, suite, reason="not checked under this policy")
         peer = peer_of(self._terms, self._target, self._by.lookups)
         checked = await checks.check(session, self._terms.policy, self._terms.trust, peer, self._by.clock())
@@ -264,9 +269,11 @@ class _Attempt:
             self._by.mail_log.info(
                 f"{success}, not verified: {checked.event}: {checked.detail}", dcid=self._dcid
             )
+            self._count("encrypted", checked.event, protocol)
             return TLSResult(protocol, suite, reason=f"{checked.event}: {checked.detail}")
         name, source = checked.reference.name, checked.reference.source
         self._by.mail_log.info(f"{success} verified name {name} ({source})", dcid=self._dcid)
+        self._count("verified", None, protocol)
         return TLSResult(protocol, suite, True, name, source, checked.detail)
 
     async def _hello_again(self, connection: Connection) -> None:
@@ -321,6 +328,7 @@ class _Attempt:
         self._by.trace.given_up(failure)
         if failure.is_tls:
             self._log_failure(failure.text)
+            self._count("failed", event)
             if self._mode in outcomes_table.REQUIRING:
                 self._by.mail_log.warning(
                     f"DCID {self._dcid} IP {target.address} TLS was required but could not be"
@@ -333,6 +341,14 @@ class _Attempt:
 
     def _said(self, event: Event, detail: str) -> str:
         return f"{event}: {detail}" if detail else str(event)
+
+    def _count(self, result: str, event: Event | None, protocol: str = "") -> None:
+        """One more session, for metrics and for what TLS reports are made of."""
+        counts, reason = self._by.mail_log.counts, outcomes_table.word(event) if event else ""
+        kind = tls_sessions.result_type(reason)
+        counts.add(TLS, "out", "", result, protocol, reason, kind)
+        target = self._target
+        counts.sessions.record((self._terms.domain, target.host.name, target.address, kind))
 
     def _log_failure(self, text: str) -> None:
         self._by.mail_log.info(f"DCID {self._dcid} TLS failed: {text}", dcid=self._dcid)

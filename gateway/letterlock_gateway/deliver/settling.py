@@ -101,7 +101,7 @@ class Settling:
         if failure.permanent:
             self._outcomes.settled(terms.policy.resource, terms.domain)
             return
-        reason = outcomes_table.word(failure.event) if failure.event else Reason.UNREACHABLE
+        reason = _word(failure)
         if failure.is_tls and terms.policy.tls_mode in outcomes_table.REQUIRING:
             self._outcomes.required_tls.record(
                 TLSFailure(
@@ -147,6 +147,9 @@ class Settling:
             lambda: self._spool.delivered(rids, hop=hop, reply=reply, notice=notice),
             f"MID {mid} was delivered, which could not be written down",
             mid,
+        )
+        self._log.counts.add(
+            "letterlock_messages_delivered_total", tls.protocol or "", "yes" if tls.verified else "no"
         )
         self._log.info(
             f"Message done DCID {connection.dcid} MID {mid} to RID {rids} [{reply}]",
@@ -195,6 +198,7 @@ class Settling:
             )
         except SpoolFailed as problem:
             self._log.error(f"MID {mid}: a deferral could not be written down: {problem}", mid=mid)
+        self._log.counts.add("letterlock_messages_deferred_total", _word(failure))
         self._log.info(
             f"Delayed: DCID {dcid} MID {mid} to RID {rids} - {reason}", dcid=dcid, mid=mid, rid=rids
         )
@@ -253,6 +257,7 @@ class Settling:
                 )
             return
         self._outcomes.settled(terms.policy.resource, terms.domain)
+        self._log.counts.add("letterlock_messages_bounced_total", _word(failure))
         for queued, why in several:
             self._log.info(
                 f"Bounced: DCID {dcid} MID {mid} to RID {queued.rid} - {why.status} {why.text}",
@@ -295,6 +300,11 @@ class Settling:
 
     def _moment(self) -> datetime:
         return datetime.fromtimestamp(self._clock(), UTC)
+
+
+def _word(failure: Failure) -> Reason:
+    """The one word for it."""
+    return outcomes_table.word(failure.event) if failure.event else Reason.UNREACHABLE
 
 
 def _hop(failure: Failure) -> Hop:

@@ -3,7 +3,7 @@
 A member does what all its workers do: it runs a snapshot, and listens, only when every worker does.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -72,6 +72,8 @@ def report_message(
     drained: int = 0,
     destinations: Iterable[DestinationState],
     tls_failures: Iterable[TLSFailure] = (),
+    counted: Sequence[object] = (),
+    sessions: Sequence[object] = (),
 ) -> dict[str, Any]:
     """What a worker sends, for the channel. `queue` None: not known, its spool is not open."""
     return {
@@ -91,6 +93,8 @@ def report_message(
             for one in destinations
         ],
         "tls_failures": [one.to_json() for one in tls_failures],
+        "counted": counted,
+        "sessions": sessions,
     }
 
 

@@ -47,11 +47,16 @@ def write(spool: Path, records: Records) -> None:
             "endings": records.endings,
         }
     )
-    scratch = spool / f"{NAME}.new"
+    replace_file(spool / NAME, text)
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Put `text` at `path`, for us alone: all of it or, if the machine dies, what was there. Raises OSError."""
+    scratch = path.with_name(f"{path.name}.new")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
-    scratch.replace(spool / NAME)
-    sync_directory(spool)
+    scratch.replace(path)
+    sync_directory(path.parent)

@@ -35,6 +35,7 @@ def decide(
 ) -> Admitted:
     """Judge a new connection. `names`: None where they were not looked up; `interface`: our own address."""
     icid = hub.next_icid()
+    hub.mail_log.counts.add("letterlock_connections_total", listener.name)
     host = names[0] if names else ""
     reverse = ""
     if names is not None:

@@ -5,6 +5,7 @@ Made by `reception` for every accepted connection; it keeps the terms it began w
 
 import ssl
 
+from letterlock_api.conditions import Reason
 from letterlock_gateway.receive import asking, clients, handshakes, replies, times
 from letterlock_gateway.receive.actions import Action, Ask, Close, StartTLS, Store
 from letterlock_gateway.receive.allowances import Allowance
@@ -15,6 +16,7 @@ from letterlock_gateway.receive.orders import Phase
 from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.storing import Inbox, Peer
 from letterlock_gateway.receive.terms import ListenerTerms, Terms
+from letterlock_gateway.report.metrics import TLS
 
 
 class Connection(Arrival):
@@ -232,6 +234,7 @@ class Connection(Arrival):
             RuntimeError,
         ) as error:  # ssl.SSLError is an OSError; RuntimeError: it was closed just now
             self._info(f"TLS failed: {handshakes.explain(error)}")
+            self._count_tls("failed", handshakes.reason(error))
             self._abort()
             return
         if secure is None or self._session is None:
@@ -246,11 +249,18 @@ class Connection(Arrival):
         )
         for note in notes:
             self._info(note)
+        if refusal is not None:
+            self._count_tls("failed", Reason.NOT_TRUSTED, details.protocol)
+        else:
+            self._count_tls("verified" if details.client else "encrypted", "", details.protocol)
         self._session.tls_started(details, refusal)
         self._inbox.peer = Peer(self._icid, self._address, self._host, details)
         self._busy = False
         if not self._lost:
             self._open(greet=greet)
+
+    def _count_tls(self, result: str, reason: str, protocol: str = "") -> None:
+        self._hub.mail_log.counts.add(TLS, "in", self._listener.name, result, protocol, reason, "")
 
     async def _store(self, action: Store) -> None:
         reply = await self._inbox.store(action)

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Final
 
+from letterlock_api.conditions import Reason
 from letterlock_gateway.receive import sockets, times
 
 # What OpenSSL calls the failures that people meet, in words that say whose turn it is.
@@ -50,6 +51,11 @@ async def shake(
         ssl_handshake_timeout=times.HANDSHAKE,
         ssl_shutdown_timeout=times.SHUTDOWN,
     )
+
+
+def reason(error: Exception) -> Reason:
+    """The one word for it, for metrics."""
+    return Reason.NOT_TRUSTED if isinstance(error, ssl.SSLCertVerificationError) else Reason.HANDSHAKE_FAILED
 
 
 def explain(error: Exception) -> str:

@@ -92,6 +92,7 @@ class Intake:
             text = f"MID {mid} ICID {peer.icid} could not be stored: {failure}"
             hub.mail_log.error(text, icid=peer.icid, mid=mid)
             return replies.BUFFERS_FULL if isinstance(failure, SpoolFull) else replies.STORE_FAILED
+        hub.mail_log.counts.add("letterlock_messages_accepted_total", message.received_protocol or "")
         _tell(hub.mail_log, message, mid, stored.rids)
         return replies.queued(mid)
 

@@ -15,6 +15,8 @@ import time
 from collections.abc import Callable
 from typing import Final, Literal, Self
 
+from letterlock_gateway.report.metrics import Counts
+
 Level = Literal["info", "warning", "error"]
 _STDOUT: Final = 1
 _WORDS: Final = {"info": "Info", "warning": "Warning", "error": "Critical"}
@@ -76,6 +78,7 @@ class Log:
         bound: dict[str, object] | None = None,
         clock: Callable[[], float] = time.time,
         write: Callable[[bytes], None] = _gathering,
+        counts: Counts | None = None,
     ) -> None:
         self._text = log_format == "text"
         self._bound = bound or {}
@@ -83,6 +86,8 @@ class Log:
         self._clock = clock
         self._write = write
         self._second, self._moment = -1, ""
+        self.counts = counts if counts is not None else Counts()
+        """What is logged is also counted, here: for metrics."""
 
     def bind(self, **ids: object) -> Self:
         """A log whose lines carry `ids` too."""
@@ -91,6 +96,7 @@ class Log:
             bound={**self._bound, **ids},
             clock=self._clock,
             write=self._write,
+            counts=self.counts,
         )
 
     def info(self, message: str, **ids: object) -> None:

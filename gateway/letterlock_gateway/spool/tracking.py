@@ -19,6 +19,8 @@ from letterlock_gateway.spool.schema import DATABASE, VERSION
 
 # Seconds to wait where the database is being opened or upgraded just now.
 _BUSY: Final = 5.0
+# The same for who asks in the midst of other work.
+_AT_ONCE: Final = 0.1
 
 # Of a queue, so many domains are named.
 _DOMAINS: Final = 5
@@ -68,6 +70,18 @@ def find(spool: Path, query: Query) -> list[Found]:
     return sorted(found, key=lambda one: one["receivedAt"], reverse=True)[: query.limit]
 
 
+def oldest(spool: Path) -> float | None:
+    """When the oldest message that waits was accepted, Unix seconds; None: nothing waits. Raises SpoolUnreadable."""
+    found: list[float] = []
+    for directory in spools(spool):
+        try:
+            with contextlib.closing(open_spool(directory, seconds=_AT_ONCE)) as connection:
+                found += [row[0] for row in connection.execute(_OLDEST)]
+        except (sqlite3.Error, OSError, ValueError) as problem:
+            raise SpoolUnreadable(f"{directory}: {problem}") from problem
+    return min(found, default=None)
+
+
 def waiting(spool: Path) -> Found:
     """What waits in a member's queue: recipients, since when the oldest does, and the domains with most of them.
 
@@ -100,14 +114,17 @@ def spools(spool: Path) -> Iterator[Path]:
             yield one
 
 
-def open_spool(directory: Path) -> sqlite3.Connection:
+def open_spool(directory: Path, seconds: float = _BUSY) -> sqlite3.Connection:
     """A connection that only reads. Raises sqlite3.Error, OSError, ValueError; the caller closes it."""
     # Not `mode=ro`: a reader of a database with a log takes part in its locks, and thus writes beside it.
     owner = (directory / DATABASE).stat().st_uid
     if os.geteuid() not in (0, owner):
         raise PermissionError(f"only the user that the gateway runs as may read it (uid {owner})")
     connection = sqlite3.connect(
-        f"{(directory / DATABASE).absolute().as_uri()}?mode=rw", uri=True, timeout=_BUSY, isolation_level=None
+        f"{(directory / DATABASE).absolute().as_uri()}?mode=rw",
+        uri=True,
+        timeout=seconds,
+        isolation_level=None,
     )
     connection.execute("PRAGMA query_only = ON")
     version: int = connection.execute("PRAGMA user_version").fetchone()[0]
