@@ -50,8 +50,9 @@ vanish: $(READY) ## 10,000 clients and more that vanish in every state of a sess
 fuzz: $(READY) ## Look for what breaks the protocol session, for FUZZ_SECONDS (600); what is found goes into the corpus
 	$(BIN)/python -m tests.gateway.fuzzing $(or $(FUZZ_SECONDS),600)
 
-crds: $(READY) ## Write the CRDs anew from the models
+crds: $(READY) ## Write the CRDs and the pages of reference anew from the models and the commands
 	$(BIN)/python -m letterlock_api.crd
+	$(BIN)/python -m letterlock_cli.reference
 
 image: ## Build the image that the tests' clusters run, and print its archive (no registry of images is needed)
 	@tests/harness/kube/image.sh | head -1

@@ -14,6 +14,7 @@ import typer
 
 from letterlock_cli import definition_commands, queue_commands, resource_commands
 from letterlock_cli.check_command import check
+from letterlock_cli.completion_command import VARIABLE, completion
 from letterlock_cli.failures import CommandError
 from letterlock_cli.init_command import init
 from letterlock_cli.options import Context, Kubeconfig
@@ -44,6 +45,7 @@ resource_commands.register(app)
 app.add_typer(queue_commands.commands, name="queue")
 app.add_typer(definition_commands.commands, name="crds")
 app.command()(init)
+app.command()(completion)
 app.command()(track)
 app.command()(check)
 app.command("send-test")(send_test)
@@ -239,14 +241,14 @@ def member(
     print(json.dumps(answer_here(spool, request), ensure_ascii=False))
 
 
-def _keep_lines(of: typer.Typer) -> None:
+def keep_lines(of: typer.Typer) -> None:
     """Let examples in docstrings stand line by line: raw docstrings write click's mark for that as two characters."""
     for command in of.registered_commands:
         if command.help is None and command.callback is not None:
             command.help = inspect.cleandoc(command.callback.__doc__ or "").replace("\\b\n", "\b\n")
     for group in of.registered_groups:
         if group.typer_instance is not None:
-            _keep_lines(group.typer_instance)
+            keep_lines(group.typer_instance)
 
 
 def _called() -> str:
@@ -256,9 +258,13 @@ def _called() -> str:
 
 def main() -> None:
     """Run the command line. Exit status: 0, 1 for failures (one line on stderr), 2 for wrong usage."""
-    _keep_lines(app)
+    keep_lines(app)
+    if VARIABLE in os.environ:
+        from typer._completion_classes import completion_init
+
+        completion_init()  # a shell asks what fits, in the way of its own script
     try:
-        app(prog_name=_called())
+        app(prog_name=_called(), complete_var=VARIABLE)
     except CommandError as failure:
         print(f"error: {failure}", file=sys.stderr)
         sys.exit(1)

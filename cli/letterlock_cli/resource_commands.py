@@ -69,9 +69,11 @@ def register(app: typer.Typer) -> None:
         for group, text in _GROUP_HELP.items()
     }
     for listing in LISTINGS:
-        groups[listing.group].command("list", help=listing.help, short_help=listing.help)(
-            _list_command(listing)
+        call = f"letterlock {listing.group} list"
+        words = (
+            f"{listing.help}\n\n\b\nExamples:\n  {call} -n mail\n  {call} -o json --dir examples/quickstart"
         )
+        groups[listing.group].command("list", help=words, short_help=listing.help)(_list_command(listing))
     for (group, command), (function, short_help) in _COMMANDS.items():
         groups[group].command(command, short_help=short_help)(function)
     for group, commands in groups.items():
@@ -201,7 +203,13 @@ def show_ca_list(
     context: Context = None,
     output: Output = Format.TABLE,
 ) -> None:
-    """Show one CA list: how much of it counts, what was left out and why, what ends next."""
+    r"""Show one CA list: how much of it counts, what was left out and why, what ends next.
+
+    \b
+    Examples:
+      letterlock calist show system -n mail
+      letterlock calist show mailbox -o yaml --dir examples/quickstart
+    """
     item = resource(Where(directory, state, namespace, kubeconfig, context), "CAList", wanted)
     if output is not Format.TABLE:
         print_objects([item], output, single=True)

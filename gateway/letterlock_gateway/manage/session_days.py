@@ -48,7 +48,7 @@ class SessionDays:
         with contextlib.suppress(OSError):
             self.save()
         self._day, self._today = today, Sessions()
-        with contextlib.suppress(OSError, ValueError, TypeError):
+        with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
             for domain, host, address, kind, count in json.loads(self._path(today).read_bytes())["sessions"]:
                 self._today.record((domain, host, address, kind), count)
         with contextlib.suppress(OSError):
