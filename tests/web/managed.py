@@ -153,8 +153,8 @@ class Managed:
         digests = {**taken.digests, f"MailGateway/{taken.gateway}": taken.hash()}
         taken = taken.model_copy(update={"files": sorted(self.files.content), "digests": digests})
         found = self.member.mount.publish(taken, self.files)
-        self.member.wait_running(found, seconds=60)
-        until(lambda: self.programmed(digests), seconds=60, what="the pages are served", every=0.02)
+        self.member.wait_running(found, seconds=120)
+        until(lambda: self.programmed(digests), seconds=120, what="the pages are served", every=0.02)
         return found
 
     def programmed(self, digests: Mapping[str, str]) -> bool:

@@ -166,5 +166,5 @@ def populated(directory: Path, *, many: int = MANY) -> Generator[Managed]:
             )
             return {f"domain-{number}.example" for number in range(3)} <= domains
 
-        until(failing, what="deliveries that failed")
+        until(failing, what="deliveries that failed", seconds=120)
         yield found

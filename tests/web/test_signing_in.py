@@ -247,8 +247,8 @@ def test_the_pages_start_again_when_they_die_and_mail_does_not_notice(site: Mana
     assert process.rlimit(psutil.RLIMIT_DATA)[0] <= 1 << 30
     token = site.signed_in().cookie
     process.kill()
-    until(lambda: [one for one in pages() if one.pid != process.pid], what="started again")
-    until(lambda: site.programmed({}) and _answers(site), what="served again")
+    until(lambda: [one for one in pages() if one.pid != process.pid], what="started again", seconds=120)
+    until(lambda: site.programmed({}) and _answers(site), what="served again", seconds=120)
     assert site.client(cookie=token).get("/").status == 200  # sessions outlive the process
     assert site.member.worker_pids() == workers
     assert site.member.logged("HTTPS management ended (signal SIGKILL) and is started again")
@@ -277,10 +277,10 @@ def test_a_port_that_is_not_to_be_had_is_said_and_keeps_nothing_else(member_with
                 "cannot listen on 127.0.0.1 port" in one for one in state.problems
             )
 
-        until(told, what="the problem in the state")
+        until(told, what="the problem in the state", seconds=120)
         state = site.member.state()
         assert state is not None
         assert dict(state.digests) == {
             "Listener/public": "z"
         }  # what the pages are needed for is not programmed
-    until(lambda: site.programmed(digests), what="served, as soon as the port is free")
+    until(lambda: site.programmed(digests), what="served, as soon as the port is free", seconds=120)
