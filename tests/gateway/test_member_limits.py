@@ -77,7 +77,7 @@ def test_connections_of_a_host_and_of_all_are_counted_over_all_workers(member: M
 
         first = connect(12, "127.0.0.1")
         assert let_in(first) == 4
-        assert len(workers_of(member)) == 3
+        assert len(workers_of(member)) > 1, "the kernel spreads them by chance"
         refused = [line.greeting for line in first if not line.greeting.startswith("220")]
         assert all(one.startswith("421 4.7.0 Too many connections from this host") for one in refused)
         second = connect(6, "127.0.0.2")
