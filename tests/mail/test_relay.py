@@ -1,5 +1,6 @@
 """Mail through one member: a real client, a real next hop, and the message unchanged in a mailbox."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -90,3 +91,27 @@ def test_recipients_that_are_not_listed_are_rejected(between: MakeBetween, tmp_p
     transcript = swaks(made.port, to="someone@elsewhere.test", data=letters.letter(), directory=tmp_path)
     assert not transcript.accepted
     assert made.member.queue() == 0
+
+
+def test_postfix_sends_nothing_larger_than_the_listener_says_it_takes(
+    between: MakeBetween, authority: Authority
+) -> None:
+    made = between(policy={"max_message_size": 20_000})
+    small = letters.letter()
+    with Postfix.sending(made.port, tls="secure", ca=authority.pem, match=[LISTENER_NAME]) as sender:
+        sender.submit(letters.sized_letter(30_000), to="someone@mailbox.example")
+        sender.wait_said("exceeds size limit 20000 of server")
+        sender.submit(small, to="someone@mailbox.example")
+        made.wait_arrived(small)
+    assert len(made.receiver.messages()) == 1
+
+
+def test_a_client_may_send_its_commands_in_groups(between: MakeBetween, tmp_path: Path) -> None:
+    made = between()
+    message = letters.letter()
+    grouped = swaks(made.port, data=message, directory=tmp_path, options=["--pipeline"])
+    assert grouped.accepted, grouped.text
+    assert re.search("MAIL FROM:.*\n.*RCPT TO:.*\n.*DATA\n", grouped.text), (
+        "sent before the first is answered"
+    )
+    made.wait_arrived(message)
