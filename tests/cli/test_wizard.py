@@ -1,8 +1,10 @@
 """`letterlock init` (H3): what is asked in a real terminal, what it writes, and that it never writes half of it."""
 
+import contextlib
 import os
 import pty
 import re
+import select
 import signal
 import subprocess
 from collections.abc import Generator
@@ -20,6 +22,7 @@ from letterlock_cli.wizard.answers import Answers
 from tests.cli.commands import letterlock, well
 from tests.cli.upped import COMMAND
 
+_SECONDS = 90.0
 FULL: dict[str, Any] = {
     "hostname": "mx{ordinal}.example.com",
     "domains": ["example.com", "example.org"],
@@ -57,10 +60,7 @@ class Terminal:
     def until(self, words: str) -> None:
         """Read on until these words come."""
         while words.encode() not in self.seen[self.told :]:
-            try:
-                piece = os.read(self.end, 4096)
-            except OSError:
-                piece = b""  # that is how a terminal ends
+            piece = self._read(_SECONDS)
             assert piece, f"no {words!r} in {self.seen.decode()}"
             self.seen += piece
         self.told = self.seen.index(words.encode(), self.told) + len(words)
@@ -73,12 +73,27 @@ class Terminal:
 
     def rest(self) -> int:
         """Read to the end; gives the exit status."""
+        while piece := self._read(_SECONDS):
+            self.seen += piece
+        return self.process.wait(_SECONDS)
+
+    def interrupt(self) -> None:
+        """Ctrl-C until it ends: one that comes between the prompt and the reading behind it waits for the next key."""
+        for _ in range(12):
+            self.process.send_signal(signal.SIGINT)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(10)
+                return
+        raise AssertionError(f"it does not end: {self.seen.decode()}")
+
+    def _read(self, seconds: float) -> bytes:
+        """What comes next; nothing: that is the end. Raises AssertionError after so many seconds."""
+        ready, _, _ = select.select([self.end], [], [], seconds)
+        assert ready, f"nothing more within {seconds} s: {self.seen.decode()}"
         try:
-            while piece := os.read(self.end, 4096):
-                self.seen += piece
+            return os.read(self.end, 4096)
         except OSError:
-            pass
-        return self.process.wait(60)
+            return b""  # that is how a terminal ends
 
 
 @contextmanager
@@ -171,7 +186,7 @@ def test_ctrl_c_leaves_nothing_half_written(tmp_path: Path) -> None:
         person.answer("name on the Internet", "mx.example.com")
         person.until("Domains that mail is taken for")
         person.until("> ")
-        person.process.send_signal(signal.SIGINT)
+        person.interrupt()
         assert person.rest() == 1
         assert b"error: stopped: nothing was written" in person.seen
     assert list(tmp_path.iterdir()) == []
