@@ -100,7 +100,8 @@ class Terminal:
 def terminal(folder: Path, *arguments: str) -> Generator[Terminal]:
     ours, theirs = pty.openpty()
     environment = os.environ | {"NO_COLOR": "1", "TERM": "xterm"}
-    command = [*COMMAND, "init", *arguments]
+    # Shells start what runs in the background with SIGINT ignored, and this run of tests may be that.
+    command = ["env", "--default-signal=INT", *COMMAND, "init", *arguments]
     process = subprocess.Popen(
         command,
         stdin=theirs,
