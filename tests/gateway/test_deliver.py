@@ -25,7 +25,7 @@ def to_sender(server: FaultySMTP) -> Destination:
 
 
 async def emptied(made: Delivering) -> None:
-    await until(lambda: made.spool.queue_length() == 0, "an empty queue")
+    await until(lambda: made.spool.queue_length() == 0, "an empty queue", seconds=30)
 
 
 async def test_recipients_of_one_message_share_one_transaction(tmp_path: Path) -> None:

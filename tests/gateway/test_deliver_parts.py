@@ -348,6 +348,17 @@ def test_a_lane_leaves_room_for_others() -> None:
     assert shares == [8, 4, 2, 1, 1]
 
 
+def test_a_pause_that_ends_between_two_looks_is_not_missed() -> None:
+    lanes = Lanes()
+    lane = lanes.add(queued())
+    lane.paused_until = 10.0
+    assert lanes.waiting(9.9) == []
+    # However late it is by then: whoever waits for it looks again at once.
+    assert lanes.next_resumed() == 10.0
+    assert lanes.waiting(10.1) == [lane]
+    assert lanes.next_resumed() is None
+
+
 def test_rates_are_per_domain_and_period() -> None:
     clock = [0.0]
     rates = Rates(Tally.alone(lambda: clock[0]))

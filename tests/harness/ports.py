@@ -1,10 +1,16 @@
 """Free ports on the loopback interface, and waiting until somebody listens on one."""
 
 import contextlib
+import random
 import socket
 import time
+from typing import Final
 
 import psutil
+
+# Below the kernel's (net.ipv4.ip_local_port_range) and those of node ports, above those that tests name.
+_PORTS: Final = range(14_000, 30_000)
+_given: set[int] = set()
 
 
 class PortTakenError(RuntimeError):
@@ -12,11 +18,21 @@ class PortTakenError(RuntimeError):
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """A TCP port that nobody listens on at `address` now."""
-    with socket.socket() as probe:
-        probe.bind((address, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A TCP port that nobody uses at `address` now, and nobody else is given by this process.
+
+    Not one of those that the kernel gives to outgoing connections: one of them could take it before it is listened on.
+    """
+    if len(_given) > len(_PORTS) // 2:
+        _given.clear()
+    for _ in range(1000):
+        port = random.choice(_PORTS)
+        if port in _given:
+            continue
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind((address, port))
+            _given.add(port)
+            return port
+    raise PortTakenError(f"No port from {_PORTS.start} to {_PORTS.stop - 1} of {address} is free.")
 
 
 def require_free(port: int, address: str = "127.0.0.1") -> None:

@@ -271,7 +271,7 @@ class Delivery:
         if self._running is None or self.closing:
             return None
         now = self.clock()
-        upcoming = [self._lanes.next_resumed(now)]
+        upcoming = [self._lanes.next_resumed()]
         if self._held_back:  # nobody tells us when another worker gives a connection back
             upcoming.append(now + shares.AGAIN)
         if self._room() > 0:  # else woken when some are settled

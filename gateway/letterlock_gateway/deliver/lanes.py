@@ -158,12 +158,18 @@ class Lanes:
             self._lanes.pop(lane.domain, None)
 
     def waiting(self, now: float) -> list[Lane]:
-        """Lanes with jobs that may go, the one that got a session longest ago first."""
-        return [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
+        """Lanes with jobs that may go, the one that got a session longest ago first. Their pauses are over."""
+        found = [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
+        for lane in found:
+            lane.paused_until = 0.0
+        return found
 
-    def next_resumed(self, now: float) -> float | None:
-        """When the first lane that is paused may go on; None: none is."""
-        paused = [one.paused_until for one in self._lanes.values() if len(one) and one.paused_until > now]
+    def next_resumed(self) -> float | None:
+        """When the first lane that is paused may go on; None: none is.
+
+        That may be over already: it counts until `waiting` has shown the lane, so that no pause ends unseen.
+        """
+        paused = [one.paused_until for one in self._lanes.values() if len(one) and one.paused_until]
         return min(paused, default=None)
 
     def share(self, lane: Lane, most: int) -> int:
