@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from letterlock_cli.source import Where
 from letterlock_cli.targets import target
@@ -36,16 +35,6 @@ LISTENER: Final = resource(
     defaultPolicy={"tls": {"mode": "Preferred"}},
     recipients=[{"match": ["example.com"], "action": "Accept"}],
 )
-
-
-@pytest.fixture
-def kubeconfig(api_server: ApiServer, namespace: str, tmp_path: Path) -> Path:
-    """The administrator's, with the test's namespace as the context's own."""
-    loaded = yaml.safe_load(api_server.kubeconfig.read_text())
-    loaded["contexts"][0]["context"]["namespace"] = namespace
-    made = tmp_path / "kubeconfig"
-    made.write_text(yaml.safe_dump(loaded))
-    return made
 
 
 @pytest.fixture

@@ -5,11 +5,10 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-import yaml
 
 from tests.apiserver.test_crds import condition, write_status
 from tests.cli.commands import well
-from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.apiserver import Kubectl
 from tests.harness.manifests import listener
 
 WHOLE: Final = listener(
@@ -25,15 +24,6 @@ WHOLE: Final = listener(
     defaultPolicy={"tls": {"mode": "Required"}},
     certificateRefs=[{"name": "mx"}],
 )
-
-
-@pytest.fixture
-def kubeconfig(api_server: ApiServer, namespace: str, tmp_path: Path) -> Path:
-    loaded = yaml.safe_load(api_server.kubeconfig.read_text())
-    loaded["contexts"][0]["context"]["namespace"] = namespace
-    made = tmp_path / "kubeconfig"
-    made.write_text(yaml.safe_dump(loaded))
-    return made
 
 
 @pytest.fixture(autouse=True)

@@ -217,8 +217,7 @@ def _avoidable_certificate(
     """
     for policy in receptions.reachable(merged, rows).values():
         encrypted = spec.protocol == "SMTPS" or policy.tls_mode == "Required"
-        takes = policy.behavior in {"Accept", "Relay"}
-        if policy.client_certificate == "Required" and takes and not encrypted:
+        if policy.client_certificate == "Required" and not encrypted:
             text = (
                 f"policy {policy.name} requires a client certificate, but takes clients in clear text without one:"
                 " set tls.mode to Required, or clientCertificate to Optional"
