@@ -1,7 +1,7 @@
 # Everything happens in the clone (.venv, build, .letterlock) and in ~/.cache/letterlock (test binaries, built once).
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench many durability vanish e2e fuzz crds image locks
+.PHONY: help run install test check bench many durability vanish e2e fuzz crds image locks
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -11,6 +11,9 @@ help: ## This list
 
 run: $(READY) ## Serve examples/quickstart on this machine, with a receiver, and show how to send a first message
 	@examples/run.sh
+
+install: $(READY) ## The command, and all that it needs, in .venv
+	@echo 'export PATH="$(CURDIR)/$(BIN):$$PATH"'
 
 test: $(READY) ## Everything: checks and all tests, with real MTAs, a real API server and real pods (installs and builds what is missing)
 	@sh tests/harness/install.sh
