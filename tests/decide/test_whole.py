@@ -157,6 +157,16 @@ def test_delivering_is_unknown_without_traffic_and_true_after_a_delivery():
     assert verdict(after, "DestinationControl", "partner", "Delivering") == ("True", "Delivered")
 
 
+def test_what_was_given_up_is_no_delivery():
+    """It has bounced, so that nothing waits and nothing fails; nothing was delivered either, least of all in clear."""
+    plan = wanted()
+    last = failing("partner.example", "NotTrusted").last_tls
+    after = with_members(running(plan, destinations=[DestinationState(resource="partner", last_tls=last)]))
+    assert verdict(after, "DestinationControl", "partner", "Delivering") == ("Unknown", "NoTraffic")
+    said = condition(after, "DestinationControl", "partner", "Delivering").message
+    assert said == "no mail waits; the last, for partner.example, was not delivered: asked for x, shown y"
+
+
 def test_a_last_result_that_says_the_same_is_written_at_most_every_five_minutes():
     plan = wanted()
     before, _ = place()

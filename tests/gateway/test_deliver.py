@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from letterlock_api.snapshot import Destination
+from letterlock_api.snapshot import Destination, RetrySchedule
 from tests.harness.certificates import Authority
 from tests.harness.deliveries import LETTER, Delivering, delivering, route, until
 from tests.harness.faulty_smtp import FaultySMTP
@@ -24,8 +24,8 @@ def to_sender(server: FaultySMTP) -> Destination:
     return destination("sender.example", resource="back", tls_mode="No", routes=[route(server.port)])
 
 
-async def emptied(made: Delivering) -> None:
-    await until(lambda: made.spool.queue_length() == 0, "an empty queue", seconds=30)
+async def emptied(made: Delivering, *, but: int = 0) -> None:
+    await until(lambda: made.spool.queue_length() == but, f"a queue of {but}", seconds=30)
 
 
 async def test_recipients_of_one_message_share_one_transaction(tmp_path: Path) -> None:
@@ -178,6 +178,55 @@ async def test_a_connection_lost_after_the_end_of_data_defers(tmp_path: Path) ->
         await until(lambda: made.logged("lost while waiting for the reply to the message"), "the deferral")
         await until(lambda: made.logged("Delayed:"), "the deferral")
         assert made.spool.queue_length() == 1
+
+
+async def test_a_domain_fails_until_the_last_mail_for_it_is_gone(tmp_path: Path) -> None:
+    """One message bounces, the other goes on waiting: the domain still fails. Then an administrator deletes it."""
+    now = [1_800_000_000.0]
+    async with FaultySMTP() as plain, delivering(tmp_path, clock=lambda: now[0]) as made:
+        made.settings = made.settings.model_copy(
+            update={"retry": RetrySchedule(initial=3600, max=3600, give_up_after=7200)}
+        )
+        made.apply(to_mailbox(plain, tls_mode="Required"), to_sender(plain))
+        await made.send()
+        await until(lambda: made.logged("Delayed:"), "the first deferral")
+        now[0] += 7199
+        young = await made.send()
+        await until(
+            lambda: {young} <= {line["mid"] for line in made.lines if "Delayed:" in line["message"]}, "both"
+        )
+        now[0] += 2
+        await made.spool.hasten()
+        await until(lambda: made.logged("Bounced:"), "the bounce of the first")
+        await emptied(made, but=1)
+
+        def failing() -> list[str]:
+            state = made.state("mailbox")
+            return [one.domain for one in state.failing] if state else []
+
+        assert failing() == ["mailbox.example"], "one more waits"
+        await made.delivery.delete(await made.spool.waiting([young]), "deleted")
+        assert failing() == []
+
+
+async def test_hosts_of_one_priority_are_taken_in_turn_whatever_else_is_sent(tmp_path: Path) -> None:
+    async with FaultySMTP() as one, FaultySMTP() as two, delivering(tmp_path, idle=0) as made:
+        routes = [route(one.port), route(two.port)]
+        made.apply(
+            *(
+                destination(name, resource=name[0], tls_mode="No", routes=routes)
+                for name in ("a.example", "b.example")
+            )
+        )
+        for _ in range(4):
+            for name in ("a.example", "b.example"):
+                await made.send(f"someone@{name}")
+                await emptied(made)
+        for server in (one, two):
+            assert sorted(to for sent in server.delivered for to in sent.recipients) == [
+                *["RCPT TO:<someone@a.example>"] * 2,
+                *["RCPT TO:<someone@b.example>"] * 2,
+            ]
 
 
 async def test_an_idle_connection_that_the_peer_closed_costs_nothing(tmp_path: Path) -> None:

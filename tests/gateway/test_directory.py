@@ -1,6 +1,7 @@
 """Directories: a real slapd over LDAPS and StartTLS, client certificates, and everything that fails."""
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -319,3 +320,61 @@ async def test_equal_settings_are_one_directory_and_what_is_no_longer_wanted_is_
     assert made.get(settings(slapd)) is one
     made.close()
     assert one._idle == []  # pyright: ignore[reportPrivateUsage]
+
+
+async def test_an_answer_that_somebody_put_in_before_tls_counts_for_nothing(slapd: Slapd):
+    """StartTLS through a relay in between, which lets its own answers lie ready in clear text (RFC 4511, section 4.14).
+
+    They fill what is read at once, and one octet more, so that they are there when TLS has begun.
+    """
+
+    yes = _tlv(0x0A, b"\0") + _tlv(0x04, b"") + _tlv(0x04, b"")
+    forged = _message(1, 0x61, yes)  # the bind succeeds
+    for number in (2, 3):  # the base is there, and so is whoever is asked for
+        forged += _message(number, 0x64, _tlv(0x04, b"") + _tlv(0x30, b"")) + _message(number, 0x65, yes)
+
+    def success(padding: int) -> bytes:
+        return _message(1, 0x78, _tlv(0x0A, b"\0") + _tlv(0x04, b"") + _tlv(0x04, b"x" * padding))
+
+    padding = 65000
+    padding += 65536 - len(success(padding))
+    assert len(success(padding)) == 65536
+
+    async def between(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, here = await asyncio.open_connection("127.0.0.1", slapd.port)
+        here.write(await reader.read(1000))
+        await there.read(1000)
+        writer.write(success(padding) + forged)
+        with contextlib.suppress(OSError):
+            await asyncio.gather(_copied(reader, here), _copied(there, writer))
+        here.close()
+        writer.close()
+
+    async with await asyncio.start_server(between, "127.0.0.1", 0) as relay:
+        port = relay.sockets[0].getsockname()[1]
+        async with Asked(settings(slapd, tls="StartTLS", servers=(Server("127.0.0.1", port),))) as asked:
+            assert not await asked("unknown")
+            assert await asked("known")
+
+
+def _tlv(tag: int, content: bytes) -> bytes:
+    """ASN.1 in BER, of up to 64 KiB."""
+    size = len(content)
+    length = (
+        size.to_bytes(1)
+        if size < 128
+        else b"\x82" + size.to_bytes(2)
+        if size < 65536
+        else b"\x83" + size.to_bytes(3)
+    )
+    return tag.to_bytes(1) + length + content
+
+
+def _message(number: int, tag: int, content: bytes) -> bytes:
+    return _tlv(0x30, _tlv(0x02, number.to_bytes(1)) + _tlv(tag, content))
+
+
+async def _copied(source: asyncio.StreamReader, to: asyncio.StreamWriter) -> None:
+    while data := await source.read(65536):
+        to.write(data)
+    to.close()

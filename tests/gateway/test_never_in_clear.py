@@ -37,6 +37,7 @@ Step = tuple[str, Any, Any]
 TEMPTING: tuple[Fault, ...] = (
     "STARTTLS not offered",
     "STARTTLS 454",
+    "STARTTLS 421",
     "EHLO unknown",
     "closes on STARTTLS",
     "half a 220",

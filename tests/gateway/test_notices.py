@@ -103,6 +103,17 @@ def test_a_utf8_sender_hears_in_utf8() -> None:
     assert "utf-8; jörg@mailbox.example" in made.body.decode()
 
 
+@pytest.mark.parametrize("sender", ["a@sender.example", "ü@sender.example"], ids=["ascii", "utf8"])
+def test_whatever_a_next_hop_says_no_line_is_too_long_for_the_next_server(sender: str) -> None:
+    """RFC 5322 section 2.1.1: 998 octets. Exim, for one, refuses more, and then nobody hears of it."""
+    reply = f"550 5.1.1 {'unbekannt für immer ' * 3000}"
+    failure = replace(REFUSAL, text=reply, reply=reply)
+    made = bounces.notice([(queued(sender=sender), failure)], BODY, COMMON, _NOW, protected=True)
+    assert made is not None
+    assert max(len(line) for line in made.body.splitlines()) <= 998
+    assert made.body.count(b"550 5.1.1 unbekannt f") == 2, "and still it says what was said"
+
+
 def sent(kind: str) -> NewMessage:
     """A notice of each kind."""
     made = {

@@ -43,6 +43,8 @@ FAULTS: Final[dict[Fault, tuple[Event, ...]]] = {
     "EHLO unknown": (Event.EHLO_REFUSED,),
     "STARTTLS not offered": (Event.STARTTLS_NOT_OFFERED,),
     "STARTTLS 454": (OFFERED, Event.STARTTLS_DEFERRED),
+    "STARTTLS 454, then closes": (OFFERED, Event.STARTTLS_DEFERRED),
+    "STARTTLS 421": (OFFERED, Event.STARTTLS_DEFERRED),
     "STARTTLS 501": (OFFERED, Event.STARTTLS_REFUSED),
     "STARTTLS garbage": (OFFERED, Event.LOST_BEFORE_220),
     "closes on STARTTLS": (OFFERED, Event.LOST_BEFORE_220),

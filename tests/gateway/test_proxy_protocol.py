@@ -248,3 +248,40 @@ async def test_a_header_may_come_octet_by_octet_and_with_the_first_command(
             assert (await one.send(b"x\r\n", to="u@elsewhere.example")).startswith("250")
             await one.close()
         assert world.log.count("RELAY SG inside match 127.0.0.7") == 2
+
+
+@pytest.mark.parametrize(
+    ("second", "policy", "greeted"),
+    [
+        ("2a00:1450:4001:1:ffff::9", "default", False),
+        ("2a00:1450:4001:2::1", "default", True),
+        ("2a00:1450:4001:1:ffff::9", "relay", True),
+    ],
+    ids=["of the same subscriber", "of another one", "of the same network inside"],
+)
+async def test_a_subscribers_ipv6_addresses_are_one_host(
+    tmp_path: Path, second: str, policy: str, *, greeted: bool
+) -> None:
+    """Whoever has a /64 has an address for each connection; whom we relay for, pods say, may share one."""
+    fields: dict[str, Any] = {
+        "groups": [AccessGroup(name="all", senders=["ALL"], policy=policy)],
+        "policy": {"max_connections_per_host": 1, "max_recipients_per_hour": 1},
+        "policies": [{"name": "relay", "behavior": "Relay", "max_connections_per_host": 1}],
+    }
+    async with balanced(tmp_path, **fields) as world:
+        one, other = [await Client.connect(world.port) for _ in range(2)]
+        first = await one.ask("PROXY TCP6 2a00:1450:4001:1::1 ::1 40000 25")
+        assert first.startswith("220")
+        answer = await other.ask(f"PROXY TCP6 {second} ::1 40000 25")
+        assert answer[:9] == ("220 mx.he" if greeted else "421 4.7.0")
+        assert (await one.send(b"Subject: x\r\n\r\n")).startswith("250")
+        await one.close()
+        await other.close()
+        await logged(world, "close", 2)
+        third = await Client.connect(world.port)
+        assert (await third.ask(f"PROXY TCP6 {second} ::1 40000 25")).startswith("220"), (
+            "places were given back"
+        )
+        answer = await third.send(b"Subject: x\r\n\r\n")
+        assert answer.startswith("250" if greeted else "452 4.7.1"), "recipients per hour go by the same"
+        await third.close()

@@ -19,7 +19,13 @@ from letterlock_gateway.receive.orders import Phase
 from letterlock_gateway.receive.paths import Path
 from letterlock_gateway.receive.recipients import Recipients
 from letterlock_gateway.receive.replies import Reply
-from letterlock_gateway.receive.session import MAX_ERRORS, MAX_IDLE_COMMANDS, MAX_REJECTED, Session
+from letterlock_gateway.receive.session import (
+    MAX_BEYOND,
+    MAX_ERRORS,
+    MAX_IDLE_COMMANDS,
+    MAX_REJECTED,
+    Session,
+)
 from letterlock_gateway.receive.terms import compile_terms
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.spool import NewRecipient
@@ -428,6 +434,27 @@ def test_who_tries_names_is_let_go():
     answered = codes(ask(one, *[f"RCPT TO:<u{n}@elsewhere.example>" for n in range(MAX_REJECTED + 5)]))
     assert answered == [550] * MAX_REJECTED + [421]
     assert isinstance(one.action, Close)
+
+
+def test_who_asks_for_more_recipients_than_a_message_may_have_sends_to_those_that_were_taken():
+    """RFC 5321 section 4.5.3.1.10: the 452s are no reason to end the session with what has been accepted."""
+    one = session(max_recipients_per_message=100)
+    ask(one, "EHLO x")
+    ask(one, "MAIL FROM:<>")
+    answered = codes(ask(one, *[f"RCPT TO:<u{n}@here.example>" for n in range(350)]))
+    assert answered == [250] * 100 + [452] * 250
+    assert codes(ask(one, "DATA")) == [354]
+    assert codes(ask(one, ".")) == []
+    assert len(store_of(one).message.recipients) == 100
+
+
+def test_not_even_those_who_only_ask_for_too_much_stay_for_ever():
+    one = session(max_recipients_per_message=1)
+    ask(one, "EHLO x")
+    ask(one, "MAIL FROM:<>", "RCPT TO:<u@here.example>")
+    for _ in range(MAX_BEYOND + MAX_REJECTED - 1):
+        assert codes(ask(one, "RCPT TO:<u@here.example>")) == [452]
+    assert codes(ask(one, "RCPT TO:<u@here.example>")) == [452, 421]
 
 
 def test_a_message_that_is_too_big_is_read_to_its_end_but_not_for_ever(monkeypatch: pytest.MonkeyPatch):

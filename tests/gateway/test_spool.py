@@ -421,6 +421,21 @@ async def test_what_ended_before_the_retention_is_forgotten(spool: Spool, clock:
     assert count == (2,)
 
 
+async def test_numbers_of_what_is_forgotten_are_not_used_again(tmp_path: Path, clock: Clock):
+    """A peer that once took number 7 from here would take the next 7 for the same, and its mail would be lost."""
+    spool = await Spool.open(tmp_path / "2", clock)
+    mid = await spool.store(message("old@c.example", "older@c.example"))
+    rids = [one.rid for one in await spool.due(clock.now, 10)]
+    await spool.delivered(rids, hop=Hop("h"), reply="250 ok")
+    await spool.prune(clock.now + 1)
+    await spool.close()
+    spool = await Spool.open(tmp_path / "2", clock)
+    assert await spool.store(message()) == mid + 1000
+    [one] = await spool.due(clock.now, 10)
+    assert one.rid == max(rids) + 1000
+    await spool.close()
+
+
 async def test_of_one_domain_no_more_is_leased_than_there_is_room_for(spool: Spool):
     for n in range(5):
         await spool.store(message(f"{n}@slow.example"))

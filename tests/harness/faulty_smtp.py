@@ -30,6 +30,8 @@ Fault = Literal[
     "EHLO closes",
     "STARTTLS not offered",
     "STARTTLS 454",
+    "STARTTLS 454, then closes",
+    "STARTTLS 421",
     "STARTTLS 501",
     "STARTTLS garbage",
     "closes on STARTTLS",
@@ -255,6 +257,7 @@ class _Conversation:
         self._recipients: list[str] = []
         self._messages = 0
         self._signed_in = False
+        self._closing = False
 
     async def run(self) -> None:
         fault = self._server.fault
@@ -287,6 +290,8 @@ class _Conversation:
 
     async def _answer(self, verb: str, line: str) -> str:
         fault, tls = self._server.fault, self._session.tls
+        if self._closing:
+            return "421 4.7.0 closing"
         if verb == "EHLO":
             if fault == "EHLO unanswered":
                 await self._swallow()
@@ -398,11 +403,17 @@ class _Conversation:
         fault = self._server.fault
         refusals: Mapping[str, str] = {
             "STARTTLS 454": "454 4.7.0 not now",
+            "STARTTLS 454, then closes": "454 4.7.0 not now",
+            "STARTTLS 421": "421 4.7.0 not now, closing",
             "STARTTLS 501": "501 5.5.4 no",
             "STARTTLS garbage": "hello there",
         }
         if fault in refusals:
             await self._say(refusals[fault])
+            if fault == "STARTTLS 454, then closes":
+                raise _Closed
+            if fault == "STARTTLS 421":  # and everything else is, too, until QUIT
+                self._closing = True
             return
         if fault == "closes on STARTTLS":
             raise _Closed

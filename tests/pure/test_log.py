@@ -5,6 +5,7 @@ import json
 import os
 import select
 import threading
+from typing import Literal
 
 import pytest
 
@@ -47,6 +48,20 @@ def test_what_a_peer_sends_makes_no_line_of_its_own() -> None:
         log.error("MID 1 From: <a\r\n2026 Info: forged>\udcff")
         assert lines[0].count("\n") == 1
         assert "\r" not in lines[0]
+
+
+@pytest.mark.parametrize("sign", ["\x1b[2J", "\x9b1A", "\u202e", "\u2028", "\x85", "\x7f"], ids=repr)
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_what_a_peer_sends_does_nothing_to_the_screen_of_who_reads_it(
+    log_format: Literal["json", "text"], sign: str
+) -> None:
+    log, lines = lines_of(log_format)
+    said = f"MID 1 From: <ö{sign}@example.com>"
+    log.error(said)
+    [line] = lines[0].splitlines()
+    assert line.replace("\x7f", "").isprintable()
+    if log_format == "json":
+        assert json.loads(line)["message"] == said
 
 
 @pytest.fixture

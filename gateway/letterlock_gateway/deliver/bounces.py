@@ -22,7 +22,8 @@ from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.spool import NewMessage, NewRecipient, Queued
 
 _XTEXT: Final = re.compile(r"\+([0-9A-F]{2})")
-# RFC 3464 lines are header fields; a reply of 64 KiB is not worth more than this.
+# Octets of what others said. A reply may have 64 KiB, and a line of a message 998 (RFC 5322 section 2.1.1): servers
+# refuse longer ones, and nobody hears of a bounce that bounces.
 _MAX_DIAGNOSTIC: Final = 900
 
 Action = Literal["failed", "delayed", "relayed"]
@@ -200,7 +201,7 @@ def _explanation(action: Action, told: Sequence[_Entry], terms: Terms, *, whole:
     for one in told:
         where = f" ({one.host})" if one.host else ""
         said = one.text if one.text.startswith(one.status) else f"{one.status} {one.text}"
-        lines.append(f"<{one_line(one.queued.address)}>{where}: {one_line(said)}")
+        lines += [f"<{one_line(one.queued.address)}>{where}:", f"    {_cut(one_line(said))}"]
     return "".join(f"{line}\r\n" for line in lines).encode()
 
 
@@ -220,7 +221,7 @@ def _status(action: Action, told: Sequence[_Entry], terms: Terms, now: float, *,
         if one.host and not one.host.startswith("["):
             group.append(f"Remote-MTA: dns; {one.host}")
         scheme, text = ("smtp", one.reply) if one.reply else ("x-letterlock", one.text)
-        group.append(f"Diagnostic-Code: {scheme}; {_ascii(one_line(text)[:_MAX_DIAGNOSTIC], utf8=utf8)}")
+        group.append(f"Diagnostic-Code: {scheme}; {_cut(_ascii(one_line(text), utf8=utf8))}")
         group.append(f"Last-Attempt-Date: {_moment(now)}")
         if one.retry_until is not None:
             group.append(f"Will-Retry-Until: {_moment(one.retry_until)}")
@@ -251,6 +252,11 @@ def _utf8_address_xtext(address: str) -> str:
 
 def _ascii(text: str, *, utf8: bool) -> str:
     return text if utf8 else text.encode("ascii", "replace").decode()
+
+
+def _cut(text: str) -> str:
+    """`text` as far as a line may hold it; never half a character."""
+    return text.encode()[:_MAX_DIAGNOSTIC].decode(errors="ignore")
 
 
 def _moment(time: float) -> str:

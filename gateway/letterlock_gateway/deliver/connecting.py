@@ -26,6 +26,7 @@ from letterlock_gateway.report.metrics import TLS
 
 _READY: Final = 220
 _DONE: Final = 250
+_CLOSING: Final = 421
 # What OpenSSL calls it when there is no protocol version, or no cipher, that both sides would take: found by
 # ourselves, or told by the peer in an alert (RFC 8446 section 6.2). handshake_failure (40) also stands for a
 # certificate of ours that was missed, up to TLS 1.2.
@@ -194,7 +195,7 @@ class _Attempt:
             connection.offered = replies.offered(reply)
             offers = "STARTTLS" in connection.offered
             event, detail = Event.STARTTLS_OFFERED if offers else Event.STARTTLS_NOT_OFFERED, ""
-        elif reply.code == 421:  # it closes the connection; that says nothing about EHLO
+        elif reply.code == _CLOSING:  # it closes the connection; that says nothing about EHLO
             raise self._given_up(Event.SESSION_REFUSED, "", reply)
         else:
             event, detail = Event.EHLO_REFUSED, str(reply)
@@ -231,12 +232,28 @@ class _Attempt:
             self._by.trace.met(event, str(reply))
             if self._decide(event) is not Decision.CLEAR:
                 raise self._given_up(event, "", reply)
+            await self._see_that_it_stands(connection, reply)
             connection.tls = TLSResult(reason=self._said(event, str(reply)))
             self._log_failure(connection.tls.reason)
             self._count("clear", event)
             return
         connection.tls = await self._start_tls(connection)
         await self._hello_again(connection)
+
+    async def _see_that_it_stands(self, connection: Connection, refusal: Reply) -> None:
+        """After a refusal of STARTTLS: some close then, and would be given up although clear text may go to them."""
+        try:
+            reply = await connection.wire.command("RSET", self._by.timeouts.start_tls)
+        except Lost as lost:
+            said = f"{refusal}; {lost}"
+        else:
+            if reply.code != _CLOSING:
+                return
+            said = f"{refusal}; {reply}"
+        if self._decide(Event.LOST_BEFORE_220) is not Decision.CLEAR_ANEW:
+            raise self._given_up(Event.LOST_BEFORE_220, said)
+        self._log_failure(self._said(Event.LOST_BEFORE_220, said))
+        raise _InClear
 
     async def _start_tls(self, connection: Connection) -> TLSResult:
         """The handshake and the check. From here on there is no way back to clear text."""

@@ -6,7 +6,7 @@ Called by the worker: `apply` with every new set, `run` for as long as it lives,
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final
 
 from letterlock_gateway.counters import Tally
@@ -21,7 +21,7 @@ from letterlock_gateway.deliver.terms import Terms, Timeouts
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.outcomes import Outcomes
 from letterlock_gateway.running import RunningSet
-from letterlock_gateway.spool import Spool, SpoolClosed, SpoolFailed
+from letterlock_gateway.spool import Spool, SpoolClosed, SpoolFailed, Waiting
 from letterlock_gateway.spool.spool import NUMBER_STEP
 
 # Recipients in memory at a time, about 1 KB each.
@@ -215,14 +215,14 @@ class Delivery:
 
     # What an administrator asks for (manage.queue).
 
-    async def delete(self, rids: Collection[int], reason: str) -> list[int]:
-        """Finish those of `rids` that wait, without telling anybody. Gives them; the others are under way.
+    async def delete(self, chosen: Sequence[Waiting], reason: str) -> list[int]:
+        """Finish those of `chosen` that wait, without telling anybody. Gives them; the others are under way.
 
         Raises SpoolFailed.
         """
-        withdrawn = self._lanes.withdraw(set(rids))
+        withdrawn = self._lanes.withdraw({one.rid for one in chosen})
         taken = {rid for _, some in withdrawn for rid in some}
-        waiting = [rid for rid in rids if rid in taken or self.spool.waits(rid)]
+        waiting = [one.rid for one in chosen if one.rid in taken or self.spool.waits(one.rid)]
         try:
             await self.spool.delete(waiting, reason=reason)
         except SpoolFailed:
@@ -232,6 +232,9 @@ class Delivery:
             for lane, some in withdrawn:
                 self._lanes.settled(lane, len(some))
                 self._lanes.drop(lane)
+        if self._running is not None:
+            for domain in {one.domain for one in chosen}:
+                self.settling.gone(self.terms(domain))
         return waiting
 
     # The scheduler.

@@ -6,7 +6,6 @@
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import count
 from typing import Final
 
 from letterlock_gateway.deliver import nexthops
@@ -17,7 +16,10 @@ from letterlock_gateway.deliver.terms import Terms
 # RFC 5321 section 5.1 asks for at least two addresses; a domain with hundreds of them shall not keep us for hours.
 # Of MX hosts only: routes are the administrator's.
 MAX_TARGETS: Final = 10
-_TURNS: Final = count()
+# Destinations with routes that are remembered. Counted together they would not take turns: of two domains whose mail
+# comes alternately, each would always get the same host.
+_MOST_TURNS: Final = 10_000
+_turns: Final[dict[str, int]] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +34,7 @@ async def hosts(terms: Terms, lookups: Lookups) -> list[NextHost]:
     """The next hops of the terms' domain in order. Raises Undeliverable, NotNow."""
     domain, ourselves = terms.domain, terms.ourselves
     if terms.policy.routes:
-        return nexthops.by_route(terms.policy.routes, next(_TURNS))
+        return nexthops.by_route(terms.policy.routes, _turn(domain))
     if not domain:
         raise Undeliverable("5.1.2", "the address has no domain")
     literal = nexthops.by_literal(domain)
@@ -45,6 +47,14 @@ async def hosts(terms: Terms, lookups: Lookups) -> list[NextHost]:
     records = await lookups.mx(domain)
     own = await _own(domain, [name.rstrip(".").lower() for _, name in records], ourselves, lookups)
     return nexthops.by_mx(domain, records, own.__contains__)
+
+
+def _turn(domain: str) -> int:
+    """How often mail for `domain` has set out so far."""
+    if len(_turns) >= _MOST_TURNS:
+        _turns.clear()
+    _turns[domain] = turn = _turns.get(domain, -1) + 1
+    return turn
 
 
 async def _own(domain: str, names: Sequence[str], ourselves: Ourselves, lookups: Lookups) -> frozenset[str]:

@@ -127,6 +127,11 @@ class Settling:
             ),
         )
 
+    def gone(self, terms: Terms) -> None:
+        """Mail for the domain is gone, undelivered. It fails no more once none is left that waits."""
+        if not self._spool.holds(terms.domain):
+            self._outcomes.settled(terms.policy.resource, terms.domain)
+
     async def _delivered(
         self, connection: Connection, mid: int, delivered: Sequence[tuple[Queued, Reply]]
     ) -> None:
@@ -256,7 +261,7 @@ class Settling:
                     hop=_hop(failure),
                 )
             return
-        self._outcomes.settled(terms.policy.resource, terms.domain)
+        self.gone(terms)
         self._log.counts.add("letterlock_messages_bounced_total", _word(failure))
         for queued, why in several:
             self._log.info(

@@ -143,7 +143,10 @@ class Wire(asyncio.Protocol):
             self.abort(error.reason or str(error))
             self._gone.set()  # nobody tells us any more
             raise
-        except OSError as error:
+        except (
+            OSError,
+            ValueError,
+        ) as error:  # ValueError: a name that cannot stand in SNI, as an MX record may hold
             self.abort(str(error) or "connection closed by the peer")
             self._gone.set()
             raise Lost(self._lost) from error

@@ -33,6 +33,8 @@ class Connection:
         self._reader = reader
         self._writer = writer
         self._session = sansldap.LDAPClient()
+        self._in_clear: asyncio.StreamWriter | None = None
+        """What StartTLS was asked for over. Kept, since a writer that is forgotten closes what is below it."""
 
     @classmethod
     async def open(cls, settings: Settings, server: Server) -> Self:
@@ -99,13 +101,25 @@ class Connection:
 
     async def _start_tls(self, context: ssl.SSLContext, host: str) -> None:
         self._session.extended_request(_START_TLS)
-        (answer,) = await self._answers()
+        answer = await self._answer()
         if not isinstance(answer, sansldap.ExtendedResponse):
             raise Unavailable("the answer to StartTLS is none")
         _demand(answer.result, "StartTLS")
-        # RFC 4511 section 4.14: whatever was said in clear text, half a message included, counts for nothing.
+        # RFC 4511 section 4.14: whatever was said in clear text counts for nothing, half a message that was read
+        # and whole ones that nobody has read yet included. Those lie in the reader, which `StreamWriter.start_tls`
+        # would keep: somebody on the way could answer our questions with them.
         self._session = sansldap.LDAPClient()
-        await self._writer.start_tls(context, server_hostname=host)
+        loop = asyncio.get_running_loop()
+        self._reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(self._reader)
+        transport = await loop.start_tls(self._writer.transport, protocol, context, server_hostname=host)
+        if transport is None:
+            raise EOFError("it hung up")
+        self._reader.set_transport(transport)
+        self._in_clear, self._writer = (
+            self._writer,
+            asyncio.StreamWriter(transport, protocol, self._reader, loop),
+        )
 
     def _verify(self, settings: Settings, host: str) -> None:
         """The chain against the CA lists, and the host that was written against the names in the certificate."""
@@ -128,7 +142,7 @@ class Connection:
             )  # as whom the certificate names (RFC 4513 section 5.2.3)
         else:
             return  # anonymous: RFC 4511 section 4.2.1
-        (answer,) = await self._answers()
+        answer = await self._answer()
         if not isinstance(answer, sansldap.BindResponse):
             raise Unavailable("the answer to the bind is none")
         if not settings.password and answer.result.result_code == Code.AUTH_METHOD_NOT_SUPPORTED:
@@ -168,6 +182,13 @@ class Connection:
                             "it knows part of the answer, and refers to other servers for the rest"
                         )
                     return False
+
+    async def _answer(self) -> sansldap.LDAPMessage:
+        """The answer where there can be but one. Raises as `_answers` does."""
+        answers = await self._answers()
+        if len(answers) != 1:
+            raise Unavailable("it says more than it was asked")
+        return answers[0]
 
     async def _answers(self) -> list[sansldap.LDAPMessage]:
         """Send what is to be sent, and wait for whole messages. Raises EOFError, OSError and LDAPError."""

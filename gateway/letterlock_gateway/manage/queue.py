@@ -33,13 +33,12 @@ async def carry_out(order: Message, spool: Spool, delivery: Delivery, mail_log: 
     """What became of an order on this worker: recipients `done`, and those that were under way (`busy`)."""
     try:
         chosen = [one for one in await spool.waiting(order["mids"]) if _meant(one, order["recipient"])]
-        rids = [one.rid for one in chosen]
         if order["do"] == "delete":
-            done = set(await delivery.delete(rids, _DELETED))
+            done = set(await delivery.delete(chosen, _DELETED))
             _tell(mail_log, [one for one in chosen if one.rid in done], _DELETED)
         else:
-            await spool.hasten_these(rids)
-            done = set(rids)
+            done = {one.rid for one in chosen}
+            await spool.hasten_these(list(done))
             _tell(mail_log, chosen, "is tried at once, as an administrator asked")
     except SpoolFailed as failure:
         mail_log.error(f"An order about the queue could not be carried out: {failure}")

@@ -6,6 +6,7 @@ Called by `connection`, once the client's address (and names, where they decide)
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from letterlock_gateway.receive import limits
 from letterlock_gateway.receive.access import Address, Match
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.replies import Reply
@@ -23,6 +24,8 @@ class Admitted:
     """None: not a word is to be said to it."""
     refusal: Reply | None = None
     """The only word to be said to it. Without one, and with terms, it counts until `limits.leave`."""
+    counted_as: str = ""
+    """Which host it is, for the limits per host."""
 
 
 def decide(
@@ -51,12 +54,13 @@ def decide(
     hub.mail_log.info(f"ICID {icid} {behavior.upper()} SG {match.group} match {match.sender}", icid=icid)
     if behavior == "TCPRefuse":
         return Admitted(icid, host, None)
+    counted_as = limits.host(address, relays=terms.relay)
     refusal = hub.limits.enter(
         listener.name,
-        str(address),
+        counted_as,
         most=listener.max_concurrency,
         most_of_host=terms.policy.max_connections_per_host,
     )
     if refusal is not None:
         hub.mail_log.info(f"ICID {icid} refused: {refusal.text}", icid=icid)
-    return Admitted(icid, host, terms, refusal)
+    return Admitted(icid, host, terms, refusal, counted_as)

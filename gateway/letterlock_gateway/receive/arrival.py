@@ -49,6 +49,7 @@ class Arrival(asyncio.Protocol):
         self._terms: Terms | None = None
         self._icid = 0
         self._address = ""
+        self._counted_as = ""
         self._peer: Address = _NOBODY
         """Who is at the other end of the wire: the client, or the load balancer in front of it."""
         self._host = ""
@@ -187,6 +188,7 @@ class Arrival(asyncio.Protocol):
         local = self._transport.get_extra_info("sockname")
         guest = admission.decide(self._hub, listener, address, match, names, local[0] if local else "unknown")
         self._icid, self._address, self._host = guest.icid, str(address), guest.host
+        self._counted_as = guest.counted_as
         if guest.terms is None:
             self._abort()
             return
@@ -241,7 +243,7 @@ class Arrival(asyncio.Protocol):
         self._mode = Mode.CLOSING
         self._hub.left(self)
         if self._terms is not None:
-            self._hub.limits.leave(self._listener.name, self._address)
+            self._hub.limits.leave(self._listener.name, self._counted_as)
         self._ended()
         if self._icid:
             self._info("close")

@@ -139,7 +139,7 @@ class Connection(Arrival):
     # The session
 
     def _admitted(self, terms: Terms) -> None:
-        self._session = Session(terms, Quota(self._hub.limits, self._address))
+        self._session = Session(terms, Quota(self._hub.limits, self._counted_as))
         self._inbox.hostname = terms.hostname
         self._inbox.peer = Peer(self._icid, self._address, self._host, None)
         if self._listener.implicit_tls:

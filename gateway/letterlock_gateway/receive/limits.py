@@ -1,20 +1,35 @@
 """Limits of listeners and policies: connections per listener and host, recipients per hour and host.
 
 They hold for the member: what is counted is in `counters`, which its workers share. Octets held for messages that are
-coming in are a worker's own. A host is told by its address as text.
+coming in are a worker's own. A host is told by its address as text (`host`).
 """
 
+import ipaddress
 from collections.abc import Callable
 from typing import Final
 
 from letterlock_gateway.counters import Tally
 from letterlock_gateway.receive import replies
+from letterlock_gateway.receive.access import Address
 from letterlock_gateway.receive.replies import Reply
 
+# What one subscriber gets at least (RFC 6177 section 2): it can take another of these addresses for each connection.
+_ONE_HOST: Final = 64
 _HOUR: Final = 3600.0
 # A bound of what messages that are coming in may occupy in memory together. They go to disk as they come, some
 # 96 KiB each stay behind, so this counts only where the disk does not keep up.
 MAX_BUFFERED: Final = 128 << 20
+
+
+def host(address: Address, *, relays: bool) -> str:
+    """What a client at `address` is counted as (docs/decisions/0045-one-host-of-ipv6.md).
+
+    `relays`: its policy takes mail from it for anybody. Such clients are the administrator's own, and pods of one node
+    share a network.
+    """
+    if relays or address.version == 4 or not address.is_global:
+        return str(address)
+    return str(ipaddress.ip_network((address, _ONE_HOST), strict=False))
 
 
 class Limits:

@@ -31,7 +31,11 @@ COMMANDS_AT_ONCE: Final = 16
 TEXT_AT_ONCE: Final = 64 * 1024
 # Recipients that one connection may ask for in vain: more is no typing error but somebody who tries names.
 MAX_REJECTED: Final = 100
+# Recipients beyond a limit, since the last message, before each is one in vain as well: a client asks for all that it
+# has, and sends to those that were taken (RFC 5321 section 4.5.3.1.10). As Postfix's smtpd_recipient_overshoot_limit.
+MAX_BEYOND: Final = 1000
 _NOTHING: Final[Mapping[Phase, Reply]] = {}
+_BEYOND_LIMITS: Final = (replies.TOO_MANY_RECIPIENTS, replies.TOO_MANY_THIS_HOUR)
 _IDLE: Final = frozenset({Phase.NEW, Phase.READY})
 _DEAF: Final = frozenset({Phase.WAITING, Phase.CLOSED})
 
@@ -40,6 +44,7 @@ class Session:
     """A session under the given terms. `greet` first."""
 
     __slots__ = (
+        "_beyond",
         "_envelope",
         "_errors",
         "_extended",
@@ -73,6 +78,7 @@ class Session:
         self._errors = 0
         self._idle_commands = 0
         self._rejected = 0
+        self._beyond = 0
         self._messages = 0
         self._extended = False
         self._hello = ""
@@ -130,7 +136,7 @@ class Session:
         self._say(reply)
         if reply.code == 250:
             self._messages += 1
-            self._errors = self._idle_commands = 0
+            self._errors = self._idle_commands = self._beyond = 0
         self._forget_message()
         if self.stopping:
             self._end(replies.SHUTTING_DOWN)
@@ -323,10 +329,17 @@ class Session:
         elif refusal.code >= 500 or refusal is replies.DIRECTORY_FAILED:
             self.notes.append(f"To: <{rcpt.path.address}> rejected: {refusal.text}")
         self._say(refusal or replies.RECIPIENT_OK)
-        if refusal is not None:
+        if refusal is not None and self._was_in_vain(refusal):
             self._rejected += 1
             if self._rejected >= MAX_REJECTED:
                 self._end(replies.TOO_MANY_ERRORS)
+
+    def _was_in_vain(self, refusal: Reply) -> bool:
+        """Whether a recipient that got `refusal` counts as one that somebody tried."""
+        if refusal not in _BEYOND_LIMITS:
+            return True
+        self._beyond += 1
+        return self._beyond > MAX_BEYOND
 
     def _data(self, argument: str) -> None:
         if argument:

@@ -24,6 +24,8 @@ _encode: Final = json.JSONEncoder(ensure_ascii=False, default=str).encode
 # What the encoder itself uses for text: nearly all that is logged is text and numbers, and asking it for each costs
 # four times as much.
 _quote: Final = json.encoder.encode_basestring
+# The same for text in which something would not be seen, or would move what is seen, on somebody's screen.
+_quote_all: Final = json.encoder.encode_basestring_ascii
 
 
 class _Gathering:
@@ -118,14 +120,22 @@ class Log:
             self._second, self._moment = second, time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
         moment = f"{self._moment}.{int((now - second) * 1000):03}Z"
         if self._text:
-            # Peers' words appear in messages: a line break in them must not make a line of its own.
-            line = f"{moment} {_WORDS[level]}: {message}".replace("\r", "\\r").replace("\n", "\\n")
+            line = f"{moment} {_WORDS[level]}: {message if message.isprintable() else _visible(message)}"
         else:
+            quoted = _quote(message) if message.isprintable() else _quote_all(message)
             line = (
-                f'{{"time": "{moment}", "level": "{level}", "message": {_quote(message)}'
+                f'{{"time": "{moment}", "level": "{level}", "message": {quoted}'
                 f"{self._bound_encoded}{_members(ids)}}}"
             )
         self._write(line.encode("utf-8", "backslashreplace") + b"\n")
+
+
+def _visible(message: str) -> str:
+    """`message` without line breaks of any kind, terminal controls and turns of the writing's direction.
+
+    Peers' words appear in messages: they must not make lines of their own, nor rewrite those that are there.
+    """
+    return "".join(one if one.isprintable() else one.encode("unicode_escape").decode() for one in message)
 
 
 def _members(ids: dict[str, object]) -> str:

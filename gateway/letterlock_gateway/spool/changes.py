@@ -242,4 +242,9 @@ class Prune:
             if open_or_fresh is None:
                 connection.execute("DELETE FROM recipient WHERE rid BETWEEN ? AND ?", (first, last))
                 connection.execute("DELETE FROM adopted WHERE mid = ?", (mid,))
+                connection.execute(
+                    "INSERT INTO forgotten VALUES (1, ?, ?) ON CONFLICT DO UPDATE SET"
+                    " mid = max(mid, excluded.mid), rid = max(rid, excluded.rid)",
+                    (mid, last),
+                )
                 connection.execute("DELETE FROM message WHERE mid = ?", (mid,))

@@ -88,7 +88,15 @@ def mids_in_files(connection: sqlite3.Connection) -> list[int]:
 
 
 def highest_numbers(connection: sqlite3.Connection) -> tuple[int, int]:
-    """The highest mid and rid in use; 0 where there is none."""
-    mid = connection.execute("SELECT max(mid) FROM message").fetchone()[0]
-    rid = connection.execute("SELECT max(rid) FROM recipient").fetchone()[0]
-    return mid or 0, rid or 0
+    """The highest mid and rid that were ever used; 0 where there is none."""
+    values: list[int | None] = []
+    # One table at a time: each maximum is the last entry of an index then, and no table is read.
+    for statement in (
+        "SELECT max(mid) FROM message",
+        "SELECT max(rid) FROM recipient",
+        "SELECT max(mid) FROM forgotten",
+        "SELECT max(rid) FROM forgotten",
+    ):
+        values += connection.execute(statement).fetchone()
+    mid, rid, old_mid, old_rid = [value or 0 for value in values]
+    return max(mid, old_mid), max(rid, old_rid)

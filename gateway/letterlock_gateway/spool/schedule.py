@@ -19,9 +19,11 @@ class Schedule:
         """`waiting` are (next attempt, rid, domain)."""
         self._due: dict[int, float] = {}
         self._domains: dict[int, str] = {}
+        self._of_domain: Counter[str] = Counter()
         for time, rid, domain in waiting:
             self._due[rid] = time
             self._domains[rid] = domain
+            self._of_domain[domain] += 1
         # Entries whose time is no longer the one in `_due` are stale, and skipped when they come up.
         self._heap: list[tuple[float, int]] = [(time, rid) for rid, time in self._due.items()]
         heapq.heapify(self._heap)
@@ -39,7 +41,9 @@ class Schedule:
     def add(self, rid: int, time: float, domain: str = "") -> None:
         """`rid` waits until `time`; one that was leased no longer is. `domain`: of a new one."""
         self._leased.pop(rid, None)
-        self._domains.setdefault(rid, domain)
+        if rid not in self._domains:
+            self._domains[rid] = domain
+            self._of_domain[domain] += 1
         self._due[rid] = time
         heapq.heappush(self._heap, (time, rid))
 
@@ -82,6 +86,10 @@ class Schedule:
         """Whether something of `domain` is due that there was no room for."""
         return domain in self._parked
 
+    def holds(self, domain: str) -> bool:
+        """Whether anything of `domain` waits or is being delivered."""
+        return domain in self._of_domain
+
     def is_leased(self, rid: int) -> bool:
         """Whether it is being delivered, or about to be."""
         return rid in self._leased
@@ -115,7 +123,11 @@ class Schedule:
         self._due.pop(rid, None)
         self._leased.pop(rid, None)
         self._hastened.pop(rid, None)
-        self._domains.pop(rid, None)
+        domain = self._domains.pop(rid, None)
+        if domain is not None:
+            self._of_domain[domain] -= 1
+            if not self._of_domain[domain]:
+                del self._of_domain[domain]
 
     def next_due(self) -> float | None:
         """When the first one that is neither leased nor waits for room is due; None: there is none."""

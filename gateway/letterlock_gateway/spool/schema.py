@@ -80,6 +80,15 @@ CREATE TABLE IF NOT EXISTS adopted (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS adopted_by_mid ON adopted (mid);
 """
+# The highest numbers among what has been forgotten: none is used twice, or another member would take a new message that
+# is handed to it for one that it has, and a log would tell two stories under one number. One row at most.
+_FORGOTTEN: Final = """
+CREATE TABLE IF NOT EXISTS forgotten (
+    only_row INTEGER PRIMARY KEY CHECK (only_row = 1),
+    mid INTEGER NOT NULL,
+    rid INTEGER NOT NULL
+) STRICT;
+"""
 # From a version to the next one. What an older program wrote stays readable.
 _UPGRADES: Final = {
     1: """
@@ -115,7 +124,7 @@ def open_for_writing(directory: Path) -> sqlite3.Connection:
             _run(connection, _TABLES + _TRACKING_INDEXES, VERSION)
         for older in range(version or VERSION, VERSION):
             _run(connection, _UPGRADES[older], older + 1)
-        connection.executescript(_ADOPTED)
+        connection.executescript(_ADOPTED + _FORGOTTEN)
     except BaseException:
         connection.close()
         raise

@@ -325,6 +325,10 @@ class Spool:
         """Whether recipients of `domain` are due that `due` had no room for."""
         return self._schedule.waits_for_room(domain)
 
+    def holds(self, domain: str) -> bool:
+        """Whether any recipient of `domain` is neither delivered nor bounced."""
+        return self._schedule.holds(domain)
+
     def no_later_than(self, latest: float) -> int:
         """What would wait beyond `latest` (Unix seconds) is due then. Gives how many that were."""
         moved = self._schedule.no_later_than(latest)

@@ -69,6 +69,10 @@ def _delivering(
             Type.DELIVERING,
             (reason, f"mail for {first.domain}{more} waits since {first.since:%Y-%m-%d %H:%M}{detail}"),
         )
+    if last is not None and last.result != Reason.DELIVERED:
+        # It bounced or was deleted: nothing waits, and nothing was delivered either.
+        text = f"no mail waits; the last, for {last.domain}, was not delivered: {last.reason or last.result}"
+        return unknown(Type.DELIVERING, (Reason.NO_TRAFFIC, text))
     if last is not None:
         return true(Type.DELIVERING, Reason.DELIVERED, _told(last))
     silent = not any(member.state for member in members)
