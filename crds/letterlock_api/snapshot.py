@@ -295,6 +295,8 @@ class Snapshot(Lenient):
     """Enabled CA lists by name."""
     drains: list[Drain] = Field(default_factory=list[Drain])
     """Members that are to go."""
+    admits: list[str] | None = None
+    """Members that may take mail in; a new one is named once it runs. None: all."""
     files: list[FileName] = Field(default_factory=list)
     """Every file that this snapshot names."""
     digests: dict[str, str] = Field(default_factory=dict)

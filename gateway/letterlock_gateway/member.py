@@ -103,8 +103,9 @@ class Member:
 
     def ready(self) -> bool:
         """Whether every worker runs a set, and will go on taking mail."""
-        leaving = self._offered is not None and self._offered.drain is not None
-        return not self.stopping and not leaving and all(report.snapshot for report in self._reports.values())
+        offered = self._offered
+        stays = offered is None or (offered.admitted and offered.drain is None)
+        return not self.stopping and stays and all(report.snapshot for report in self._reports.values())
 
     def _measured(self) -> bytes:
         """The metrics, with what is measured only now."""
@@ -288,6 +289,8 @@ class Member:
         self._announced = ""
         self._digests[running.hash] = running.snapshot.digests
         self._log.info(f"Snapshot {running.hash} taken", snapshot=running.hash)
+        if not running.admitted:
+            self._log.info("This member takes no mail until the operator has seen it run")
         for use in running.demo_uses():
             self._log.warning(
                 f"{use} runs with the demo certificate, which nobody can verify: choose another"

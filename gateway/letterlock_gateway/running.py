@@ -99,6 +99,11 @@ class RunningSet:
         """The order to go; None: this member stays."""
         return next((one for one in self.snapshot.drains if one.member == self.member), None)
 
+    @property
+    def admitted(self) -> bool:
+        """Whether this member may take mail in: one that the operator has not seen running yet may not."""
+        return self.snapshot.admits is None or self.member in self.snapshot.admits
+
     def trust_for(self, names: Sequence[str] | None) -> trust.TrustStore:
         """What peers are verified against: the named lists that are enabled; None: all global ones."""
         return _trust_store(_list_files(self.snapshot, names, self._files))

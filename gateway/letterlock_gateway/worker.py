@@ -118,6 +118,8 @@ class Worker:
         """A message that the supervisor made or got. A member that is to go takes none: it may have said "empty"."""
         if self._leaving is None or self._leaving.active or self._stop.is_set():
             return {"problem": "this member is about to go"}
+        if self._running is None or not self._running.admitted:
+            return {"problem": "this member may not take mail yet"}
         if order["do"] == taking.DO:
             return await taking.carry_out(order, spool, self._log)
         return await stored.carry_out(order, spool)

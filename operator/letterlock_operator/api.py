@@ -32,6 +32,7 @@ PATHS: Final[Mapping[str, tuple[str, str]]] = {
     "Secret": ("v1", "secrets"),
     "ConfigMap": ("v1", "configmaps"),
     "Pod": ("v1", "pods"),
+    "PersistentVolumeClaim": ("v1", "persistentvolumeclaims"),
     "Service": ("v1", "services"),
     "ServiceAccount": ("v1", "serviceaccounts"),
     "Event": ("v1", "events"),

@@ -37,6 +37,8 @@ class Target:
     ready: bool
     leaving: bool = False
     """Whether it was told to end."""
+    started: bool = False
+    """Whether its container runs, or ran."""
 
 
 @dataclass(frozen=True)
@@ -198,4 +200,6 @@ def _member(target: Target, followed: _Followed) -> Member:
     state, problem = followed.answers.get(target.uid, (None, "it has no address yet"))
     if followed.wanted.identity is None:
         state, problem = None, "there is no identity to ask it with yet"
-    return Member(target.name, target.ready, state, problem, target.address, target.leaving)
+    return Member(
+        target.name, target.ready, state, problem, target.address, target.leaving, started=target.started
+    )

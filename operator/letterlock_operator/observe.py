@@ -53,6 +53,7 @@ class Observer:
         members: Mapping[str, tuple[Member, ...]],
         requests: Mapping[str, SigningRequest] | Unreadable,
         refusals: Mapping[str, Refusal],
+        claims: frozenset[str] | None = None,
     ) -> World:
         """The namespace as it is known now. `members`: by gateway, as the polls have shown them."""
         invalid: list[InvalidResource] = []
@@ -88,6 +89,7 @@ class Observer:
                 for name, item in known.objects["StatefulSet"].items()
                 if name in found["MailGateway"] and is_ours(item, known)
             },
+            claims=claims,
             requests=requests,
             refusals=refusals,
             system_roots=system_roots(),
@@ -168,6 +170,12 @@ def snapshot_in(item: Object | None) -> bytes:
         return packing.unpack(content)
     except ValueError:
         return content
+
+
+def names_members(item: Object | None) -> bool:
+    """Whether the snapshot that a ConfigMap holds says who may take mail (`Snapshot.admits`)."""
+    # Its keys are sorted, and this one is the first: no need to read what may be megabytes.
+    return snapshot_in(item).startswith(b'{"admits":')
 
 
 def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_: str) -> Keep:

@@ -155,11 +155,12 @@ class Reconciler:
         asked: Mapping[str, SigningRequest] | Unreadable = {}
         if any(item.get("spec", {}).get("signerName") for item in known.objects["Certificate"].values()):
             asked = await requests.observed(self._api, namespace)
+        claims = await claimed(self._api, namespace, known)
         now = datetime.now(UTC)
         frozen, started = known.copy(), time.monotonic()
 
         def decided() -> tuple[World, Plan, Sequence[Object]]:
-            world = self._observer.world(namespace, frozen, members, asked, dict(memory.refusals))
+            world = self._observer.world(namespace, frozen, members, asked, dict(memory.refusals), claims)
             plan = self._decide(world, now)
             return world, plan, self._derive(world, plan)
 
@@ -217,6 +218,24 @@ def wanted(known: NamespaceStore) -> dict[str, Wanted]:
     return found
 
 
+async def claimed(client: api.API, namespace: str, known: NamespaceStore) -> frozenset[str] | None:
+    """Claims of spool volumes, where a gateway's snapshot does not say who may take mail (yet); None: not needed.
+
+    None as well where they may not be listed: then everybody may hold mail. Raises api.Unavailable.
+    """
+    config_maps = known.objects["ConfigMap"]
+    if all(
+        observe.names_members(config_maps.get(names.snapshot_config_map(gateway)))
+        for gateway in known.objects["MailGateway"]
+    ):
+        return None
+    try:
+        items, _ = await client.list("PersistentVolumeClaim", namespace, labelSelector=names.GATEWAY_LABEL)
+    except api.Refused:
+        return None
+    return frozenset(item["metadata"]["name"] for item in items)
+
+
 def target(pod: Object) -> Target:
     """The pod as a member to ask."""
     status: dict[str, Any] = pod.get("status") or {}
@@ -230,7 +249,14 @@ def target(pod: Object) -> Target:
         address=str(status.get("podIP") or ""),
         ready=ready and not metadata.get("deletionTimestamp"),
         leaving=bool(metadata.get("deletionTimestamp")),
+        started=any(_started(one) for one in status.get("containerStatuses") or ()),
     )
+
+
+def _started(container: Mapping[str, Any]) -> bool:
+    """Whether the container runs, or ran before, by its kubelet's word."""
+    states = {*(container.get("state") or ()), *(container.get("lastState") or ())}
+    return bool(container.get("restartCount")) or not states.isdisjoint({"running", "terminated"})
 
 
 def _belongs(pod: Object, gateway: str) -> bool:

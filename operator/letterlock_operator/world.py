@@ -100,6 +100,8 @@ class Member:
     """Where other members reach it; empty: not known."""
     leaving: bool = False
     """Whether it was told to end."""
+    started: bool = False
+    """Whether its container runs, or ran, in the pod that is there now."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +124,8 @@ class World:
     scales: Mapping[str, int] | None = None
     """By gateway: the members that its StatefulSet asks for now; missing: it has none yet. None: here are no such
     things, and each gateway has the one member that it has."""
+    claims: frozenset[str] | None = None
+    """Names of the claims of spool volumes that there are; None: nobody has looked, or they cannot be read."""
     requests: Mapping[str, SigningRequest] | Unreadable | None = None
     """Signing requests of ours by name; None: there is nobody here who could be asked."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict[str, Refusal])

@@ -6,10 +6,11 @@ import pytest
 
 from letterlock_api.conditions import Type
 from letterlock_api.mailgateway import MailGateway, MailGatewayStatus
+from letterlock_api.snapshot import Snapshot
 from letterlock_api.state import MemberState
 from letterlock_operator.decide import decide, scaling
 from letterlock_operator.decide.objects import Pods, objects
-from letterlock_operator.world import Member, World
+from letterlock_operator.world import Keep, Member, World
 from tests.decide import builders
 
 GENERATION = 7
@@ -41,8 +42,11 @@ def world(wanted: int, *members: Member, present: int | None = None, force: str 
     )
 
 
-def judged(seen: World) -> scaling.Scaling:
-    return scaling.judge(seen, seen.gateways["default"])
+def judged(seen: World, *admitted: int) -> scaling.Scaling:
+    """`admitted`: those that the snapshot in place says may take mail; none given: it says nothing of it."""
+    admits = [f"default-{number}" for number in admitted]
+    before = Snapshot(gateway="default", admits=admits) if admitted else None
+    return scaling.judge(seen, seen.gateways["default"], before)
 
 
 DRAINED = member(1, drained=GENERATION, ready=False)
@@ -99,6 +103,129 @@ SILENT = replace(member(1), state=None, problem="no answer within 2 s")
 )
 def test_how_many_members_a_gateway_keeps(seen: World, replicas: int) -> None:
     assert judged(seen).replicas == replicas
+
+
+UNSTARTED = replace(SILENT, name="default-2", ready=False)
+STARTED = replace(UNSTARTED, started=True)
+
+
+@pytest.mark.parametrize(
+    ("seen", "admitted", "replicas"),
+    [
+        pytest.param(
+            world(2, member(0), member(1), UNSTARTED),
+            (0, 1),
+            2,
+            id="one whose program never ran goes at once",
+        ),
+        pytest.param(world(2, member(0), member(1), present=3), (0, 1), 2, id="one that never had a pod"),
+        pytest.param(
+            world(2, member(0), member(1), STARTED),
+            (0, 1),
+            2,
+            id="one that began just now: it has not been told that it may take mail",
+        ),
+        pytest.param(
+            world(2, member(0), member(1), member(2, queue=1)),
+            (0, 1),
+            3,
+            id="one that has mail by its own word stays, whatever it was told",
+        ),
+        pytest.param(
+            world(2, member(0), member(1), UNSTARTED),
+            (0, 1, 2),
+            3,
+            id="one that took mail before stays, though its new pod does not start",
+        ),
+        pytest.param(
+            world(2, member(0), member(1), present=3),
+            (0, 1, 2),
+            3,
+            id="one that took mail before and has no pod now stays",
+        ),
+        pytest.param(
+            world(1, member(0), replace(UNSTARTED, name="default-1"), member(2, queue=2)),
+            (0, 2),
+            3,
+            id="below one that holds mail it stays with it",
+        ),
+    ],
+)
+def test_who_never_might_take_mail_holds_none(seen: World, admitted: tuple[int, ...], replicas: int) -> None:
+    assert judged(seen, *admitted).replicas == replicas
+
+
+@pytest.mark.parametrize(
+    ("seen", "admitted", "admits"),
+    [
+        pytest.param(world(3, member(0), member(1), UNSTARTED), (0, 1), (0, 1), id="not before it runs"),
+        pytest.param(world(3, member(0), member(1), STARTED), (0, 1), (0, 1, 2), id="once its program runs"),
+        pytest.param(
+            world(3, member(0), member(1), member(2, ready=False)),
+            (0, 1),
+            (0, 1, 2),
+            id="once it has answered",
+        ),
+        pytest.param(
+            world(3, member(0), member(1), UNSTARTED),
+            (0, 1, 2),
+            (0, 1, 2),
+            id="for good: its volume has a past",
+        ),
+        pytest.param(
+            world(3, member(0), member(1), replace(STARTED, leaving=True)),
+            (0, 1),
+            (0, 1),
+            id="a pod that ends says nothing of the next",
+        ),
+        pytest.param(world(2, member(0), member(1), STARTED), (0, 1), (0, 1), id="not one that is to go"),
+        pytest.param(
+            world(1, member(0), member(1, queue=1)), (0, 1), (0, 1), id="one that is to go and still has mail"
+        ),
+        pytest.param(world(1, member(0), DRAINED), (0, 1), (0,), id="no more once it is empty"),
+        pytest.param(
+            world(1, member(0), member(1, queue=9), force="default-1"),
+            (0, 1),
+            (0, 1),
+            id="one that was given up: its volume has mail",
+        ),
+    ],
+)
+def test_who_may_take_mail(seen: World, admitted: tuple[int, ...], admits: tuple[int, ...]) -> None:
+    assert judged(seen, *admitted).admits == tuple(f"default-{number}" for number in admits)
+
+
+@pytest.mark.parametrize(
+    ("claims", "admits"),
+    [
+        pytest.param(frozenset[str](), ("default-0",), id="a new gateway: those that run"),
+        pytest.param(
+            frozenset({"spool-default-1", "spool-default-x", "spool-other-2", "data-default-2"}),
+            ("default-0", "default-1"),
+            id="an earlier gateway of that name left a spool",
+        ),
+        pytest.param(None, None, id="nobody could look: all"),
+    ],
+)
+def test_where_no_snapshot_says_who_may_take_mail(
+    claims: frozenset[str] | None, admits: tuple[str, ...] | None
+) -> None:
+    assert judged(replace(world(3, member(0)), claims=claims)).admits == admits
+
+
+def test_what_members_are_told_follows_from_the_snapshot_in_place() -> None:
+    """And it changes nothing of what any resource says it is: nobody is behind because somebody came."""
+    first = decide(replace(world(2, member(0)), claims=frozenset()), builders.NOW).mounts["default"].snapshot
+    assert first.admits == ["default-0"]
+    later = replace(
+        world(2, member(0), member(1)),
+        config_maps={
+            "default-snapshot": Keep("default-snapshot", {"snapshot.json": first.encode()}, ours=True)
+        },
+    )
+    second = decide(later, builders.NOW).mounts["default"].snapshot
+    assert second.admits == ["default-0", "default-1"]
+    assert second.digests == first.digests
 
 
 def test_surplus_members_are_told_to_whom_their_mail_goes() -> None:

@@ -122,17 +122,18 @@ class TwoMembers:
         self.next_hop = ports.free_port()
         self.snapshot = self.make()
 
-    def make(self, *drains: Drain) -> Snapshot:
+    def make(self, *drains: Drain, admits: list[str] | None = None) -> Snapshot:
         hop = NextHop(host="127.0.0.1", port=self.next_hop)
         return snapshot(
             listeners=[listener(self.port, address="0.0.0.0")],
             destinations=[destination(routes=[hop], tls_mode="No")],
             delivery=SnapshotDelivery(retry=RetrySchedule(initial=1, max=2)),
             drains=list(drains),
+            admits=admits,
         )
 
-    def publish(self, *drains: Drain) -> None:
-        self.snapshot = self.make(*drains)
+    def publish(self, *drains: Drain, admits: list[str] | None = None) -> None:
+        self.snapshot = self.make(*drains, admits=admits)
         for member in (self.going, self.staying):
             member.mount.publish(self.snapshot)
 
@@ -166,6 +167,28 @@ def two(tmp_path: Path) -> Iterator[TwoMembers]:
         for member in (made.going, made.staying):
             member.wait_ready()
         yield made
+
+
+def test_a_member_that_was_not_named_yet_takes_no_mail_from_anybody(tmp_path: Path) -> None:
+    two = TwoMembers(tmp_path)
+    two.publish(admits=["default-1"])
+    with two.going, two.staying:
+        two.going.wait_ready()
+        two.staying.wait_running(two.snapshot.hash())
+        assert not two.staying.ready()
+        with pytest.raises(OSError, match="refused"):
+            socket.create_connection((PEER, two.port), timeout=5)
+        sent = two.send(3)
+        two.publish(two.order(PEER), admits=["default-1"])
+        waiting.until(
+            lambda: two.going.logged("may not take mail yet"), seconds=60, what="a peer that takes nothing"
+        )
+        assert (two.going.queue(), two.staying.queue()) == (2 * len(sent), 0)
+        two.publish(two.order(PEER), admits=["default-0", "default-1"])
+        two.staying.wait_ready()
+        waiting.until(two.drained, seconds=60, what="a member without mail")
+        assert two.staying.queue() == 2 * len(sent)
+        socket.create_connection((PEER, two.port), timeout=5).close()
 
 
 def arrived(receiver: Postfix, sent: list[str]) -> Callable[[], bool]:

@@ -93,7 +93,8 @@ class Reception:
             self._resolvers, self._hosts = list(running.snapshot.delivery.resolvers), None
         states: list[ListenerState] = []
         kept: set[Endpoint] = set()
-        for name, one in () if self._leaving else running.listeners.items():
+        taking = running.admitted and not self._leaving
+        for name, one in running.listeners.items() if taking else ():
             compiled = terms.compile_listener(running, one)
             problem = await self._listen(compiled, one.listener, kept)
             states.append(ListenerState(name=name, listening=problem is None, problem=problem))

@@ -43,6 +43,10 @@ The operator's rights: each rule is a request that it makes. operator/rbac.yaml 
 - apiGroups: [""]
   resources: [pods]
   verbs: [list, watch, patch]
+# Whether a new gateway finds spools of an earlier one.
+- apiGroups: [""]
+  resources: [persistentvolumeclaims]
+  verbs: [list]
 - apiGroups: [""]
   resources: [events]
   verbs: [get, create, patch]

@@ -2,22 +2,25 @@
 
 Called by `whole`, before the snapshot is built: members learn from the snapshot that they are to go
 (`Snapshot.drains`), stop taking mail in, hand their queue to those that stay, and say in their state when nothing is
-left.
+left. They also learn from it whether they may take mail at all (`Snapshot.admits`): a new one may once it has been seen
+to run. So one that the snapshot does not name has never taken any, whatever became of its pod (decision 37).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from letterlock_api.base import GROUP
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.mailgateway import MailGateway
-from letterlock_api.snapshot import Drain
+from letterlock_api.snapshot import Drain, Snapshot
 from letterlock_operator.decide.verdicts import Verdict, true
 from letterlock_operator.world import Member, World
 
 FORCE: Final = f"{GROUP}/force-scale-in"
 """Annotation of a MailGateway: names of members, with commas between them, that go with what they hold."""
+# A member's volume claim is named after the template and the member.
+_VOLUME: Final = "spool"
 # Named in the warning; of more only the number is given.
 _NAMED: Final = 3
 
@@ -30,10 +33,14 @@ class Scaling:
     """Of the StatefulSet."""
     drains: tuple[Drain, ...] = ()
     warning: Verdict | None = None
+    admits: tuple[str, ...] | None = None
+    """Members that may take mail; None: all."""
 
 
-def judge(world: World, gateway: MailGateway) -> Scaling:
+def judge(world: World, gateway: MailGateway, before: Snapshot | None = None) -> Scaling:
     """The members of `gateway`: as many as are wanted, and above them those that may still hold mail.
+
+    `before`: the snapshot in place. Who may not take mail by its word holds none.
 
     A member that does not answer may hold mail. So may one that is empty but has not said that it takes none any more,
     and one that said so when something else was wanted: each order has the number of the gateway's generation, which
@@ -48,10 +55,13 @@ def judge(world: World, gateway: MailGateway) -> Scaling:
     present = max([world.scales.get(gateway.name, wanted), *there])
     order = gateway.metadata.generation or 1
     forced = {name.strip() for name in gateway.metadata.annotations.get(FORCE, "").split(",")}
+    admitted = _admitted(world, gateway.name, before)
     held = [
         number
         for number in range(wanted, present)
-        if f"{gateway.name}-{number}" not in forced and not _is_drained(members.get(number), order)
+        if f"{gateway.name}-{number}" not in forced
+        and not _is_drained(members.get(number), order)
+        and (admitted is None or number in admitted or _holds(members.get(number)))
     ]
     peers = [
         one.address
@@ -62,13 +72,43 @@ def judge(world: World, gateway: MailGateway) -> Scaling:
     # Also for those that are let go already: until their processes end they must not take mail in again.
     drains = tuple(Drain(member=f"{gateway.name}-{number}", order=order, peers=peers) for number in surplus)
     warning = _warning(gateway.name, held, members, bool(peers)) if held else None
-    return Scaling(max([wanted, *(number + 1 for number in held)]), drains, warning)
+    admits = None
+    if admitted is not None:
+        staying = {number for number in admitted if not _is_drained(members.get(number), order)}
+        running = {number for number, one in members.items() if _runs(one)}
+        chosen = sorted({number for number in admitted | running if number < wanted} | staying)
+        admits = tuple(f"{gateway.name}-{number}" for number in chosen)
+    return Scaling(max([wanted, *(number + 1 for number in held)]), drains, warning, admits)
 
 
 def ordinal(member: str) -> int:
     """The member's number; -1 for a name without one."""
     number = member.rpartition("-")[2]
     return int(number) if number.isdecimal() else -1
+
+
+def _admitted(world: World, gateway: str, before: Snapshot | None) -> set[int] | None:
+    """Those that may have taken mail so far, by number; None: that is not known of anybody.
+
+    Where no snapshot says so (a new gateway; one that an older release has run), it is those with a volume: a gateway
+    that is deleted leaves its spools, and one of the same name finds them.
+    """
+    if before is not None and before.admits is not None:
+        return _numbers(before.admits, gateway)
+    return None if world.claims is None else _numbers(world.claims, f"{_VOLUME}-{gateway}")
+
+
+def _numbers(names: Iterable[str], prefix: str) -> set[int]:
+    return {number for name in names if name.rpartition("-")[0] == prefix and (number := ordinal(name)) >= 0}
+
+
+def _runs(member: Member) -> bool:
+    return (member.started or member.state is not None) and not member.leaving
+
+
+def _holds(member: Member | None) -> bool:
+    """Whether it says that it has mail."""
+    return member is not None and member.state is not None and member.state.queue > 0
 
 
 def _is_drained(member: Member | None, order: int) -> bool:

@@ -125,6 +125,7 @@ def draft(
         management=managed.management,
         trust=trust,
         drains=list(scaling.drains),
+        admits=None if scaling.admits is None else list(scaling.admits),
     )
     needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
@@ -262,7 +263,7 @@ def _digests(
         if one.chains and not one.unfit
     }
     rest = base.model_copy(
-        update={"listeners": [], "destinations": [], "trust": {}, "files": [], "drains": []}
+        update={"listeners": [], "destinations": [], "trust": {}, "files": [], "drains": [], "admits": None}
     )
     found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())
     return found

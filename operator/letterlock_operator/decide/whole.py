@@ -34,9 +34,11 @@ type Statuses = dict[tuple[str, str], AnyStatus]
 
 def decide(world: World, now: datetime) -> Plan:
     """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
-    scaled = {name: scaling.judge(world, one) for name, one in sorted(world.gateways.items())}
-    world = _without_surplus(world, scaled)
     before = in_place.all_previous(world)
+    scaled = {
+        name: scaling.judge(world, one, before.get(name)) for name, one in sorted(world.gateways.items())
+    }
+    world = _without_surplus(world, scaled)
     whole = in_place.with_system_list(world, before)
     lists = authorities.judge_all(whole, before, now)
     judged = certificates.judge_all(world, lists, now)
