@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from letterlock_api.snapshot import AccessGroup, ReceptionPolicy, RecipientRule
+from letterlock_gateway import line_ends
+from letterlock_gateway.deliver.envelopes import Stuffing
 from letterlock_gateway.receive import commands, data, limits, orders, paths, proxy, replies, trace
 from letterlock_gateway.receive.access import AccessTable, Match, NamesNeeded, client_address
 from letterlock_gateway.receive.actions import Close, StartTLS, Store
@@ -922,3 +924,29 @@ def test_bad_proxy_headers(header: bytes):
 def test_random_proxy_headers_never_break_it(tail: bytes, binary: bool):
     with contextlib.suppress(proxy.BadHeader):
         proxy.read((_V2 if binary else b"PROXY ") + tail)
+
+
+@given(
+    st.lists(st.sampled_from([b"\r", b"\n", b"\r\n", b"x", b"\xff", b"\0", b".", b"\x0b\x0c\x85"])).map(
+        b"".join
+    )
+)
+def test_line_ends_are_judged_as_counting_them_would(octets: bytes):
+    by_counting = octets.count(b"\r\n") == octets.count(b"\r") == octets.count(b"\n")
+    assert line_ends.all_are_crlf(octets) == by_counting
+
+
+@given(messages(), st.lists(st.integers(1, 7), max_size=30))
+def test_a_text_is_plain_where_it_goes_out_as_it_is(text: bytes, cuts: list[int]):
+    stuffed = (b"\r\n" + text).replace(b"\r\n.", b"\r\n..")[2:] + b".\r\n"
+    incoming = data.Incoming(10_000, 25)
+    rest = stuffed
+    while rest:
+        size = cuts.pop() if cuts else len(rest)
+        incoming.feed(rest[:size])
+        rest = rest[size:]
+    stuffing, plain = Stuffing(), Stuffing(plain=True)
+    assert stuffing.feed(text) + stuffing.end() == stuffed
+    assert incoming.plain == (b"\r\n." not in b"\r\n" + text)
+    if incoming.plain:
+        assert (plain.feed(text) if text else b"") + plain.end() == stuffed

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from letterlock_gateway import line_ends
 from letterlock_gateway.spool import Content, Queued
 
 _LINE_ENDS: Final = re.compile(rb"\r\n|\r|\n")
@@ -70,14 +71,19 @@ class Stuffing:
     smuggle a second message past the next hop. What comes out does not depend on how the body was cut into pieces.
     """
 
-    __slots__ = ("_at_line_start", "_carry")
+    __slots__ = ("_at_line_start", "_carry", "_plain")
 
-    def __init__(self) -> None:
+    def __init__(self, *, plain: bool = False) -> None:
+        """`plain`: all of the body is known to need no change (`Content.plain`), so it is not looked at again."""
+        self._plain = plain
         self._carry = b""
         self._at_line_start = True
 
     def feed(self, piece: bytes) -> bytes:
         """What the next piece becomes."""
+        if self._plain:
+            self._at_line_start = piece.endswith(b"\n")
+            return piece
         piece = self._carry + piece if self._carry else piece
         # Whether a CR at the end is a bare one is only known with the next octet.
         self._carry = piece[-1:] if piece.endswith(b"\r") else b""
@@ -85,9 +91,9 @@ class Stuffing:
             piece = piece[:-1]
         if not piece:
             return b""
-        if not piece.count(b"\r\n") == piece.count(b"\n") == piece.count(b"\r"):
+        if not line_ends.all_are_crlf(piece):
             piece = _LINE_ENDS.sub(b"\r\n", piece)
-        # Looked for from behind, which takes a fifth of the time of `replace` where there is none.
+        # Looked for from behind, which takes half of the time where there is none.
         stuffed = piece.replace(b"\r\n.", b"\r\n..") if piece.rfind(b"\r\n.") >= 0 else piece
         if self._at_line_start and piece.startswith(b"."):
             stuffed = b"." + stuffed

@@ -95,7 +95,7 @@ class _Transaction:
         return self._said
 
     async def _text(self) -> None:
-        stuffing = Stuffing()
+        stuffing = Stuffing(plain=self._content.plain)
         held = b""  # the last piece goes out together with the end: a small message is one record
         try:
             async with contextlib.aclosing(self._content.pieces()) as pieces:

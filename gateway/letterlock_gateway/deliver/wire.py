@@ -96,7 +96,7 @@ class Wire(asyncio.Protocol):
         self.send(line.encode("utf-8") + b"\r\n")
         return await self.reply(seconds)
 
-    def send(self, data: bytes) -> None:
+    def send(self, data: bytes | memoryview) -> None:
         """Send `data` without waiting. Raises Lost."""
         if self._lost or self._transport is None:
             raise Lost(self._lost or "not connected")
@@ -107,10 +107,11 @@ class Wire(asyncio.Protocol):
 
         Lost too when the peer answers what it has not got: taken for the reply at the end, that could lose mail.
         """
+        whole = memoryview(data)
         for start in range(0, len(data), _CHUNK):
             if not self._lost and not self.quiet:
                 self.abort("the peer answers before it has got everything")
-            self.send(data[start : start + _CHUNK])
+            self.send(whole[start : start + _CHUNK])
             if self._writable is None:
                 continue
             try:

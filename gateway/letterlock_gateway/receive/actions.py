@@ -25,6 +25,8 @@ class Store:
     message: Message
     ascii: bool
     """Whether its text has no octet above 127."""
+    plain: bool
+    """Whether no line of it begins with a dot."""
 
 
 @dataclass(frozen=True, slots=True)

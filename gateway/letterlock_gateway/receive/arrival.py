@@ -37,7 +37,7 @@ class Mode(Enum):
     CLOSING = auto()
 
 
-class Arrival(asyncio.Protocol):
+class Arrival(asyncio.BufferedProtocol):
     """The part of a connection that comes before its session, and after."""
 
     def __init__(self, hub: Hub, listener: ListenerTerms) -> None:
@@ -104,6 +104,8 @@ class Arrival(asyncio.Protocol):
         """The end."""
         del exc
         self._finish()
+        # uvloop's part for TLS keeps our methods, and we it: that circle would hold both until somebody looks for it.
+        self._transport = cast("asyncio.Transport", sockets.GONE)
 
     async def secure(self, accepted: socket) -> None:
         """Take a connection of a listener with TLS from the first byte, up to the greeting.

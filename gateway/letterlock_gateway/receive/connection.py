@@ -40,7 +40,16 @@ class Connection(Arrival):
 
     # Called by the event loop
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where the next octets go. Records of TLS are decrypted into it one behind the other."""
+        del sizehint
+        return self._hub.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """So many have come. They are taken out at once: the next to read may be another connection."""
+        self._received(bytes(self._hub.buffer[:nbytes]))
+
+    def _received(self, data: bytes) -> None:
         """Hand it to whoever waits for it."""
         session = self._session
         if self._mode is Mode.OPEN and session is not None:
@@ -225,7 +234,7 @@ class Connection(Arrival):
     async def _shake_hands(self, terms: Terms, context: ssl.SSLContext, *, greet: bool) -> None:
         if self._lost:
             return
-        # From here on `data_received` is only called with what has been decrypted.
+        # From here on `buffer_updated` is only called with what has been decrypted.
         self._mode = Mode.HANDSHAKE
         try:
             secure = await handshakes.shake(self._transport, self, context)

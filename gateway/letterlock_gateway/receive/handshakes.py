@@ -26,7 +26,7 @@ _IN_WORDS: Final[Mapping[str, str]] = {
 
 
 async def shake(
-    transport: asyncio.Transport | sockets.Bare, protocol: asyncio.Protocol, context: ssl.SSLContext
+    transport: asyncio.Transport | sockets.Bare, protocol: asyncio.BufferedProtocol, context: ssl.SSLContext
 ) -> asyncio.Transport | None:
     """The transport that encrypts from now on; None: the connection was closed meanwhile.
 

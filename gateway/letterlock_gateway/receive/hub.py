@@ -39,6 +39,8 @@ class Hub(Protocol):
     directories: Directories
     clock: Callable[[], float]
     turns: Turns
+    buffer: memoryview
+    """What a connection has read, until it has taken it out: at once. One for all, as one reads at a time."""
 
     def next_icid(self) -> int:
         """A number for a connection."""

@@ -34,6 +34,9 @@ _SWEEP: Final = 1.0
 # Seconds until the next try where a connection could not be accepted.
 _ACCEPT_AGAIN: Final = 0.1
 
+# Octets that are read at a time; uvloop decrypts no more at once either.
+_BUFFER: Final = 256 * 1024
+
 
 @dataclass
 class _Open:
@@ -66,6 +69,7 @@ class Reception:
         self.limits = Limits(clock, tally)
         self.directories = Directories(log)
         self.turns = Turns()
+        self.buffer = memoryview(bytearray(_BUFFER))
         self._options = options
         self._open: dict[Endpoint, _Open] = {}
         self._connections: set[Guest] = set()

@@ -228,7 +228,7 @@ class Session:
         self._incoming = None
         if refusal is None and self.message is not None:
             self.phase = Phase.WAITING
-            self.action = Store(self.message, incoming.ascii)
+            self.action = Store(self.message, incoming.ascii, incoming.plain)
             return
         refusal = refusal or replies.STORE_FAILED
         self.notes.append(f"message from <{envelope.sender}> refused: {refusal.code} {refusal.text}")

@@ -9,6 +9,7 @@ import ipaddress
 import socket
 import struct
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,8 @@ def bind(endpoint: Endpoint) -> socket.socket:
 class Bare:
     """An accepted socket without transport yet, with as much of a transport's face as is needed so far."""
 
-    def __init__(self, accepted: socket.socket) -> None:
-        self._socket: socket.socket | None = accepted
+    def __init__(self, accepted: socket.socket | None) -> None:
+        self._socket = accepted
 
     def hand_over(self) -> socket.socket:
         """The socket, for the transport that takes it over. Raises OSError: it has been closed."""
@@ -98,6 +99,10 @@ class Bare:
         if self._socket is not None:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
+
+
+GONE: Final = Bare(None)
+"""What is left of every connection in the end."""
 
 
 def explain(error: OSError, endpoint: Endpoint) -> str:

@@ -13,7 +13,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.report.log import Log
-from letterlock_gateway.spool import NewMessage, SpoolFailed, SpoolFull
+from letterlock_gateway.spool import NewMessage, SpoolFailed, SpoolFull, Traits
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +72,15 @@ class Intake:
         self._draft.room = None
         peer, mid, hub = self._peer, self._draft.mid, self._hub
         given = self.message.mail
+        is_ascii = action.ascii and self._header.isascii()
+        self._draft.traits = Traits(is_ascii, action.plain)  # line ends that are not CRLF never come this far
         message = NewMessage(
             sender=self.message.sender,
             recipients=self.message.recipients,
             body=b"",
             icid=peer.icid,
             smtputf8=given.smtputf8,
-            body_8bit=given.body_8bit or not (action.ascii and self._header.isascii()),
+            body_8bit=given.body_8bit or not is_ascii,
             ret=given.ret,
             envid=given.envid,
             received_protocol=peer.tls.protocol if peer.tls else None,

@@ -7,7 +7,7 @@ complete. The same database answers where a message is or went. Used by `receive
 """
 
 from letterlock_gateway.spool.changes import Hop
-from letterlock_gateway.spool.contents import Content
+from letterlock_gateway.spool.contents import Content, Traits
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
 from letterlock_gateway.spool.handed import Handed, HandedRecipient
@@ -28,6 +28,7 @@ __all__ = [
     "SpoolFailed",
     "SpoolFull",
     "Stored",
+    "Traits",
     "Waiting",
     "domain_of",
 ]

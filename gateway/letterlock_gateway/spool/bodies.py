@@ -10,6 +10,8 @@ from letterlock_gateway.spool.schema import sync_directory
 
 # Above this a body has its own file: SQLite would write it twice (log, then database).
 IN_DATABASE: Final = 64 * 1024
+# Pieces that are written as they are; more of them are small, and cheaper put together.
+_AT_ONCE: Final = 64
 
 
 class Bodies:
@@ -70,9 +72,15 @@ class OpenBody:
         if self._descriptor is None:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             self._descriptor = os.open(self._bodies.path(self._mid), flags, 0o600)
-        rest = memoryview(b"".join(pieces))
+        rest = list(pieces)
+        if len(rest) > _AT_ONCE:
+            rest = [b"".join(rest)]
         while rest:
-            rest = rest[os.write(self._descriptor, rest) :]
+            written = os.writev(self._descriptor, rest)
+            while rest and written >= len(rest[0]):
+                written -= len(rest.pop(0))
+            if written:
+                rest[0] = rest[0][written:]
 
     def sync(self) -> None:
         """Have all of it on disk, and close it. Raises OSError."""

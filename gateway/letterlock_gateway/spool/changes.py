@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.messages import NewMessage, Queued, domain_of
 
@@ -43,6 +44,11 @@ class Insert:
         return range(
             self.first_rid, self.first_rid + len(self.message.recipients) * self.rid_step, self.rid_step
         )
+
+    @property
+    def content(self) -> Content | None:
+        """What the delivery has to know of the body; None: that has to be read from its file."""
+        return Content.of(self.message.body) if self.draft is None else self.draft.content
 
     def apply(self, connection: sqlite3.Connection) -> None:
         """Write message, body (unless it is in a file) and recipients."""

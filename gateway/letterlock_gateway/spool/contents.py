@@ -20,6 +20,16 @@ _START: Final = 256 * 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Traits:
+    """What was found out about a body while it came in."""
+
+    ascii: bool
+    """Whether it has no octet above 127."""
+    plain: bool
+    """Whether all its line ends are CRLF, and no line begins with a dot."""
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A body, and what has to be known of it before it is sent."""
 
@@ -28,7 +38,9 @@ class Content:
     ascii: bool
     """Whether it has no octet above 127."""
     start: bytes
-    """All of a small body, the first 256 KiB of a large one: its header, for all that is worth knowing."""
+    """All of a small body; of a large one its header with the empty line behind it, or the first 256 KiB."""
+    plain: bool = False
+    """Whether it is known that it can go out as it is: all its line ends are CRLF, and no line begins with a dot."""
     _path: Path | None = None
     _threads: Executor | None = None
 
@@ -46,7 +58,12 @@ class Content:
             while piece := file.read(_PIECE):
                 size += len(piece)
                 ascii_so_far = ascii_so_far and piece.isascii()
-        return cls(size, ascii_so_far, start, path, threads)
+        return cls(size, ascii_so_far, start, _path=path, _threads=threads)
+
+    @classmethod
+    def known(cls, size: int, traits: "Traits", header: bytes, path: Path, threads: Executor) -> Self:
+        """One that is in a file and need not be read to know it."""
+        return cls(size, traits.ascii, header, traits.plain, path, threads)
 
     @property
     def header(self) -> bytes:

@@ -13,10 +13,11 @@ from typing import Final
 
 from letterlock_gateway.spool import headers
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies, OpenBody
+from letterlock_gateway.spool.contents import Content, Traits
 from letterlock_gateway.spool.failures import SpoolFailed
 
 # Octets that are gathered for one write to the file: each is handed to a thread, which costs as much as 100 KiB.
-_GATHER: Final = 96 * 1024
+_GATHER: Final = 256 * 1024
 
 
 class Draft:
@@ -29,6 +30,8 @@ class Draft:
         """Octets so far."""
         self.message_id = ""
         """Of a body that lies in its file."""
+        self.traits: Traits | None = None
+        """What whoever wrote it found out about it; None: its delivery reads it once more than it has to."""
         self.room: Callable[[], None] | None = None
         """Called when it is no longer full."""
         self._bodies = bodies
@@ -36,6 +39,7 @@ class Draft:
         self._held = held
         self._pending: list[bytes] = []
         self._waiting = 0
+        self._header = b""
         self._file: OpenBody | None = None
         self._writing: asyncio.Future[None] | None = None
         self._problem: BaseException | None = None
@@ -50,6 +54,13 @@ class Draft:
     def small(self) -> bytes | None:
         """The whole body, where it is small enough to lie in the database; None: it lies in its file."""
         return b"".join(self._pending) if self.size <= IN_DATABASE else None
+
+    @property
+    def content(self) -> Content | None:
+        """What its delivery has to know of a body that lies in its file; None: that has to be read from there."""
+        if self.traits is None or not self._header:
+            return None
+        return Content.known(self.size, self.traits, self._header, self._bodies.path(self.mid), self._threads)
 
     def write(self, piece: bytes) -> None:
         """Take the next piece."""
@@ -102,7 +113,10 @@ class Draft:
         pieces, size = self._pending, self._waiting
         self._pending, self._waiting = [], 0
         if self._file is None:
-            self.message_id = headers.message_id(b"".join(pieces))
+            start = b"".join(pieces)
+            pieces = [start]
+            self.message_id = headers.message_id(start)
+            self._header = headers.of(start)
         file = self._file = self._file or OpenBody(self._bodies, self.mid)
         self._writing = asyncio.get_running_loop().run_in_executor(self._threads, file.write, pieces)
         self._writing.add_done_callback(lambda done: self._written(done, size))

@@ -10,6 +10,12 @@ _MESSAGE_ID: Final = re.compile(
 )
 
 
+def of(start: bytes) -> bytes:
+    """The header of a message that begins with `start`, with the empty line behind it; empty: it does not end there."""
+    end = start.find(b"\r\n\r\n")
+    return start[: end + 4] if end >= 0 else b""
+
+
 def message_id(body: bytes) -> str:
     """The Message-ID with its angle brackets (RFC 5322 section 3.6.4); empty: there is none."""
     end = body.find(b"\r\n\r\n", 0, _LIMIT)

@@ -6,6 +6,7 @@ Used by the spool alone.
 from collections import OrderedDict
 from typing import Final
 
+from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.messages import Queued
 
 _MAX_RECIPIENTS: Final = 5000
@@ -17,21 +18,21 @@ class Recent:
 
     def __init__(self) -> None:
         self._recipients: OrderedDict[int, Queued] = OrderedDict()
-        self._bodies: OrderedDict[int, bytes] = OrderedDict()
+        self._contents: OrderedDict[int, Content] = OrderedDict()
         self._bytes = 0
 
-    def add(self, recipients: list[Queued], mid: int, body: bytes | None) -> None:
-        """Remember a new message. `body`: None where it is in a file only."""
+    def add(self, recipients: list[Queued], mid: int, content: Content | None) -> None:
+        """Remember a new message. `content`: None where that has to be read from its file."""
         for recipient in recipients:
             self._recipients[recipient.rid] = recipient
         while len(self._recipients) > _MAX_RECIPIENTS:
             self._recipients.popitem(last=False)
-        if body is None or len(body) > _MAX_BYTES // 8:
+        if content is None or len(content.start) > _MAX_BYTES // 8:
             return
-        self._bodies[mid] = body
-        self._bytes += len(body)
+        self._contents[mid] = content
+        self._bytes += len(content.start)
         while self._bytes > _MAX_BYTES:
-            self._bytes -= len(self._bodies.popitem(last=False)[1])
+            self._bytes -= len(self._contents.popitem(last=False)[1].start)
 
     def take(self, rid: int) -> Queued | None:
         """The recipient, if it is still here.
@@ -40,12 +41,12 @@ class Recent:
         """
         return self._recipients.pop(rid, None)
 
-    def body(self, mid: int) -> bytes | None:
-        """The body, if it is still here."""
-        return self._bodies.get(mid)
+    def content(self, mid: int) -> Content | None:
+        """What is known of the body, if it is still here."""
+        return self._contents.get(mid)
 
     def forget(self, mid: int) -> None:
         """The message is finished."""
-        body = self._bodies.pop(mid, None)
-        if body is not None:
-            self._bytes -= len(body)
+        content = self._contents.pop(mid, None)
+        if content is not None:
+            self._bytes -= len(content.start)

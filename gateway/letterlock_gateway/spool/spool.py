@@ -179,9 +179,9 @@ class Spool:
 
     async def content(self, mid: int) -> Content:
         """The body of a message that still has recipients, to be sent piece by piece. Raises SpoolFailed."""
-        kept = self._recent.body(mid)
+        kept = self._recent.content(mid)
         if kept is not None:
-            return Content.of(kept)
+            return kept
         try:
             content = await self._read(lambda: reads.body(self._reading, mid))
             if content is not None:
@@ -460,7 +460,7 @@ class Spool:
             queued = insert.queued()
             domains = {one.rid: sys.intern(one.domain) for one in queued}
             times = {one.rid: one.next_attempt for one in queued}
-            self._recent.add(queued, insert.mid, insert.message.body if insert.draft is None else None)
+            self._recent.add(queued, insert.mid, insert.content)
             for rid in insert.rids:
                 self._schedule.add(rid, times[rid], domains[rid])
             self.stored.set()
