@@ -227,11 +227,13 @@ MailAddress = Annotated[
         r"[^\x00-\x20\x7f<>@]+@[^\x00-\x20\x7f<>@]+", "write a mail address, as in postmaster@example.com"
     ),
 ]
+_LITERAL: Final = r"\[[0-9A-Za-z:.]+\]"
 AddressPattern = Annotated[
     str,
     StringConstraints(min_length=1, max_length=320),
     Shape.pattern(
-        r"[^\x00-\x20\x7f<>@]+(@[^\x00-\x20\x7f<>@]*)?", "write user@domain, domain, .domain or user@"
+        rf"(\.?{_DOMAIN}|{_LITERAL}|[^\x00-\x20\x7f<>@]+@({_DOMAIN}|{_LITERAL})?)",
+        "write user@domain, domain, .domain for everything below it (not *.domain), or user@",
     ),
 ]
 Client = Annotated[

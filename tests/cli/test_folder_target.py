@@ -8,6 +8,7 @@ import pytest
 from letterlock_cli.failures import CommandError
 from letterlock_cli.folder_target import FolderTarget
 from letterlock_cli.targets import keep, manifest
+from letterlock_cli.up import folder as manifests
 from tests.certificates.programs import pair
 from tests.cli.commands import letterlock
 
@@ -92,3 +93,19 @@ def test_a_manifest_that_makes_no_sense_is_refused_in_one_line(folder: Path, tmp
 def test_a_manifest_without_a_name_is_no_manifest(folder: Path):
     (folder / "mx.yaml").write_text("apiVersion: letterlock.dev/v1alpha1\nkind: CAList\nmetadata: mx\n")
     assert there(folder).find("CAList", "mx") is None
+
+
+def test_no_key_is_taken_twice(folder: Path, tmp_path: Path):
+    """As with kubectl: of two blocks of one name one would be lost, and with it the TLS that it asked for."""
+    file = folder / "a.yaml"
+    head = "apiVersion: letterlock.dev/v1alpha1\nkind: DestinationControl\nmetadata: {name: a}\nspec:\n"
+    good = f"{head}  domains: [a.example]\n  tls: {{mode: Required}}\n"
+    file.write_text(good)
+    assert not manifests.read(folder, tmp_path / "kept").problems
+    file.write_text(f"{good}  limits: {{connections: 5}}\n  tls: {{minVersion: TLSv1}}\n")
+    found = manifests.read(folder, tmp_path / "kept")
+    assert [one.problem for one in found.problems] == [
+        "is not YAML: line 8: tls is there twice: keep one of them"
+    ]
+    [kept] = found.resources.values()
+    assert kept.spec.tls.mode == "Required", "what was good before goes on counting"  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]

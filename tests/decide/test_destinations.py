@@ -122,6 +122,25 @@ def test_a_control_that_became_invalid_does_not_weaken_its_domain():
     assert entry(plan, "b.example").tls_mode == "Preferred"
 
 
+@pytest.mark.parametrize(
+    "below", [{}, {"mode": "Preferred", "minVersion": "TLSv1"}], ids=["inherited", "less is said"]
+)
+def test_ciphers_that_do_not_exist_cost_their_entry_tls_1_2_and_nobody_else_anything(below: dict[str, Any]):
+    """Members would refuse the whole set for them: a slip in one entry would hold up every other change."""
+    wrong = destination("wrong", ".example.com", tls={"mode": "RequiredVerify", "ciphers": "ECHDE"})
+    under = destination("under", "a.example.com", tls=below)
+    other = destination("other", "b.example", tls={"mode": "Required", "ciphers": "ECDHE+AESGCM"})
+    plan = decide(world(gateway(), wrong, under, other), NOW)
+    for name in ("wrong", "under"):
+        assert verdict(plan, "DestinationControl", name, "Accepted") == ("False", "Invalid")
+    assert verdict(plan, "DestinationControl", "other", "Accepted") == ("True", "Accepted")
+    for domain in ("x.example.com", "a.example.com"):
+        made = entry(plan, domain)
+        assert (made.min_version, made.min_version_set, made.ciphers) == ("TLSv1.3", True, None)
+    assert entry(plan, "x.example.com").tls_mode == "RequiredVerify"
+    assert entry(plan, "b.example").ciphers == "ECDHE+AESGCM"
+
+
 # Signing in at a smart host.
 
 SIGN_IN = {"host": "smart.example", "auth": {"secretRef": {"name": "login"}}}

@@ -405,6 +405,23 @@ def test_relaying_for_everybody_takes_a_chosen_certificate(
         assert verdict(plan, "Listener", "public", "Accepted") == ("True", "Accepted")
 
 
+def test_ciphers_that_do_not_exist_are_refused_where_they_stand():
+    """Members would refuse the whole set for them: nothing else that changes would get through."""
+    good = listener(defaultPolicy={"tls": {"mode": "Preferred"}})
+    _, before = settled(gateway(), good)
+    wrong = listener(
+        defaultPolicy={"tls": {"mode": "Preferred"}},
+        mailFlowPolicies=[{"name": "partner", "tls": {"ciphers": "ECHDE+AESGCM"}}],
+    )
+    place = mounted(before)
+    keys = {place["keys"].name: place["keys"]}
+    plan = decide(world(gateway(), wrong, config_maps=place["config_maps"], secrets=keys), NOW)
+    accepted = condition(plan, "Listener", "public", "Accepted")
+    assert accepted.reason == "Invalid"
+    assert "policy partner: ciphers 'ECHDE+AESGCM' names no cipher that OpenSSL knows" in accepted.message
+    assert opened(plan).policies == opened(before).policies
+
+
 @pytest.mark.parametrize(
     ("sender", "readable"),
     [

@@ -184,6 +184,21 @@ LISTENERS: Final = (
         listener(address="192.0.2.256"),
         ("spec.address", "write an IPv4 or IPv6 address"),
     ),
+    Wrong(
+        "everything below a domain is written with an asterisk",
+        listener(recipients=[{"match": ["example.com", "*.example.com"]}]),
+        ("spec.recipients[0].match[1]",),
+    ),
+    Wrong(
+        "a recipient's domain is an address of the web",
+        listener(recipients=[{"match": ["http://example.com"]}]),
+        ("spec.recipients[0].match[0]",),
+    ),
+    Wrong(
+        "a sender that needs TLS is anybody below a domain",
+        listener(defaultPolicy={"tls": {"requiredForSenders": ["ceo@*.example.com"]}}),
+        ("spec.defaultPolicy.tls.requiredForSenders[0]",),
+    ),
     Wrong("a field does not exist", listener(prot=25), ("spec.prot", "unknown field")),
     Wrong("a listener has a type that does not exist", listener(type="Internal"), ("spec.type", "Public")),
     Wrong(
@@ -598,7 +613,8 @@ RIGHT: Final[dict[str, Manifest]] = {
             group("ALL", policy="accept"),
         ],
         recipients=[
-            {"match": ["abuse@", "user@example.com", ".example.com", "example.com"]},
+            {"match": ["abuse@", "user@example.com", ".example.com", "example.com", "bücher.example"]},
+            {"match": ["o'brien+tag@example.com", "postmaster@[192.0.2.1]", "[IPv6:2001:db8::1]"]},
             {"match": ["gone@example.com"], "action": "Reject", "text": "Moved."},
         ],
         proxyProtocol={"from": ["10.0.0.0/8", "2001:db8::1"]},

@@ -46,7 +46,23 @@ def test_storage_never_changes() -> None:
 @pytest.mark.parametrize(
     ("manifest", "line"),
     [
-        (listener(port="25"), "spec.port: Input should be a valid integer, not '25'"),
+        (listener(port="25"), "spec.port: write a whole number, without quotes; not '25'"),
+        (
+            listener(recipients=[{"match": "example.com"}]),
+            "spec.recipients[0].match: write a list, as in [a, b], or a line with - for each; not 'example.com'",
+        ),
+        (
+            destination("a.example", tls={"caListRefs": ["partners"]}),
+            "spec.tls.caListRefs[0]: write fields (name: value) below it; not 'partners'",
+        ),
+        (
+            destination("a.example", limits={"recipients": {"count": 5, "period": 60}}),
+            "spec.limits.recipients.period: write text, in quotes where YAML would read something else; not 60",
+        ),
+        (
+            listener(recipients=[{"match": ["*.example.com"]}]),
+            "spec.recipients[0].match[0]: write user@domain, domain, .domain for everything below it (not *.domain)",
+        ),
         (listener(maxConcurency=5), "spec.maxConcurency: unknown field: did you mean maxConcurrency?"),
         (
             listener(defaultPolicy={"tls": {"mode": False}}),
@@ -74,6 +90,10 @@ def test_storage_never_changes() -> None:
     ],
     ids=[
         "a number written as text",
+        "one instead of a list",
+        "a name instead of a reference",
+        "a number without its unit",
+        "an asterisk before a domain",
         "a bare No in YAML",
         "a misspelt field",
         "a misspelt field further down",

@@ -23,9 +23,23 @@ from letterlock_operator.world import InvalidResource, Keep
 
 # What `kubectl apply -f DIR` takes: these suffixes, no subfolders.
 SUFFIXES: Final = (".yaml", ".yml", ".json")
-_LOADER: Final = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 type Complain = Callable[[str, bool], None]
+
+
+class _Unique(_LOADER):
+    """Takes no key twice, as kubectl does not (YAML 1.2.2, section 3.2.1.1): of two `tls:` one would be lost."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value} is there twice: keep one of them", key.start_mark
+                )
+            seen.add(str(key.value))
+        return super().construct_mapping(node, deep)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ def _read_file(path: Path) -> tuple[bytes, Contents]:
 
 def documents(content: bytes) -> Iterator[Any]:
     """Every manifest in a file, those of a List among them. Raises yaml.YAMLError."""
-    for document in yaml.load_all(content, Loader=_LOADER):
+    for document in yaml.load_all(content, Loader=_Unique):
         if document is None:
             continue
         body: Any = document

@@ -15,6 +15,20 @@ from letterlock_api.kinds import KINDS, AnyResource
 # RFC 1123 subdomain: what the API server takes as the name of an object.
 _NAME: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
 
+# What to write instead of something of another type.
+_FIELDS: Final = "write fields (name: value) below it"
+_NUMBER: Final = "write a whole number, without quotes"
+_BOOLEAN: Final = "write true or false, without quotes"
+_OTHERWISE: Final[Mapping[str, str]] = {
+    "list_type": "write a list, as in [a, b], or a line with - for each",
+    "dict_type": _FIELDS,
+    "model_type": _FIELDS,
+    "string_type": "write text, in quotes where YAML would read something else",
+    "int_type": _NUMBER,
+    "int_from_float": _NUMBER,
+    "bool_type": _BOOLEAN,
+}
+
 
 def parse(manifest: Mapping[str, Any]) -> AnyResource:
     """The resource that a manifest describes, types taken as strictly as the API server takes them.
@@ -73,6 +87,8 @@ def _message(detail: ErrorDetails, model: type[BaseModel]) -> str:
             return f"{context['error']}; not {_shortened(found)}"
         case "too_long" | "too_short" | "string_too_long" | "string_too_short":
             return detail["msg"]
+        case kind if kind in _OTHERWISE:
+            return f"{_OTHERWISE[kind]}; not {_shortened(found)}"
         case _:
             return f"{detail['msg']}, not {_shortened(found)}"
 

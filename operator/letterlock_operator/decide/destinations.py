@@ -21,7 +21,7 @@ from letterlock_api.destinationcontrol import (
 )
 from letterlock_api.references import Reference
 from letterlock_api.snapshot import Destination, NextHop, ResolvedTLSMode, content_hash
-from letterlock_operator.decide import credentials, domains
+from letterlock_operator.decide import ciphers, credentials, domains
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted
 from letterlock_operator.world import World
@@ -133,6 +133,9 @@ def _acceptance(name: str, owned: Sequence[str], context: _Context) -> Finding |
             f"there is no CAList {missing[0]}: until there is, it vouches for nobody",
         )
     chains = [[context.specs[name]], *(context.chain(name, domain) for domain in owned)]
+    for chain in chains:
+        if problem := ciphers.problem(_cipher_list(chain)):
+            return Reason.INVALID, f"{problem}; until that is corrected TLS is 1.3 or nothing here"
     for route in (route for chain in chains for route in _routes(chain)):
         found = context.files[route.auth.secret_ref.name] if route.auth else b""
         if not isinstance(found, bytes):
@@ -168,6 +171,10 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Cont
     min_version: TLSVersion | None = next(
         (one.tls.min_version for one in chain if one.tls.min_version is not None), None
     )
+    cipher_list = _cipher_list(chain)
+    if ciphers.problem(cipher_list):
+        # It is about TLS 1.2 and below; without those nothing is weaker than it says.
+        cipher_list, min_version = None, "TLSv1.3"
     rate = next((one.recipients for one in limits if one.recipients), None)
     return Destination(
         resource=name,
@@ -179,7 +186,7 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Cont
         restricts_ca_lists=bool(references) or held,
         min_version=min_version or default_min_version(mode),
         min_version_set=min_version is not None,
-        ciphers=next((one.tls.ciphers for one in chain if one.tls.ciphers), None),
+        ciphers=cipher_list,
         routes=[_next_hop(route, context) for route in routes],
         connections=next((one.connections for one in limits if one.connections), 500),
         messages_per_connection=next(
@@ -188,6 +195,10 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Cont
         recipients_count=rate.count if rate else None,
         recipients_period=parse_duration(rate.period).total_seconds() if rate else 3600.0,
     )
+
+
+def _cipher_list(chain: Sequence[DestinationControlSpec]) -> str | None:
+    return next((one.tls.ciphers for one in chain if one.tls.ciphers), None)
 
 
 def _routes(chain: Sequence[DestinationControlSpec]) -> Sequence[Route]:

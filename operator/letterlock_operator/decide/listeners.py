@@ -18,7 +18,7 @@ from letterlock_api.snapshot import (
     SnapshotListener,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, directories, domains, openness, policies
+from letterlock_operator.decide import certificates, ciphers, directories, domains, openness, policies
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.world import World
@@ -77,6 +77,7 @@ def judge(
         _source_hidden(spec) if spec.type == "Private" else None,
         query if isinstance(query, tuple) else None,
         _missing_lists(merged, known.lists),
+        _unusable_ciphers(merged),
     ):
         if finding is not None:
             # The last good state keeps running (L9).
@@ -245,6 +246,13 @@ def _missing_lists(merged: list[ReceptionPolicy], lists: Mapping[str, Authoritie
                     Reason.CA_LIST_NOT_FOUND,
                     f"CAList {name} is not there, or switched off: client certificates need it",
                 )
+    return None
+
+
+def _unusable_ciphers(merged: list[ReceptionPolicy]) -> Finding | None:
+    for policy in merged:
+        if problem := ciphers.problem(policy.ciphers):
+            return Reason.INVALID, f"policy {policy.name}: {problem}"
     return None
 
 
