@@ -12,6 +12,7 @@ import hashlib
 import json
 from typing import Annotated, Final, Literal
 
+import idna
 from pydantic import Field
 
 from letterlock_api.base import Lenient
@@ -328,10 +329,19 @@ def decode(content: bytes) -> Snapshot:
 
 
 def member_hostname(template: str | None, member: str) -> str:
-    """The name that `member` goes by on the wire: the template with {member} and {ordinal} replaced."""
+    """The name that `member` goes by on the wire: the template with {member} and {ordinal} replaced, as A-labels.
+
+    What IDNA does not take stays as it is; decisions say so before a member has it.
+    """
     ordinal = member.rpartition("-")[2]
-    return (
+    name = (
         (template or member)
         .replace("{member}", member)
         .replace("{ordinal}", ordinal if ordinal.isdigit() else "0")
     )
+    if name.isascii():
+        return name
+    try:
+        return idna.encode(name, uts46=True).decode("ascii")
+    except idna.IDNAError:
+        return name

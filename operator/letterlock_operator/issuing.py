@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
 
-import idna
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -20,6 +19,7 @@ from letterlock_api.state import (
     INTERNAL_CLIENT_NAME,
     INTERNAL_SERVER_NAME,
 )
+from letterlock_operator.decide import domains
 from letterlock_operator.decide.keeping import (
     CERTIFICATE,
     INPUTS,
@@ -157,17 +157,10 @@ def issue_internal(gateway: str, now: datetime) -> dict[str, bytes]:
 def _names(dns_names: Sequence[str], common_name: str) -> tuple[str, ...]:
     """The alternative names as A-labels (RFC 5280, 4.2.1.6), the common name among them, each once."""
     wanted = [*dns_names, common_name] if common_name not in dns_names else list(dns_names)
-    encoded = [_a_label(name) for name in wanted if name]
+    encoded = [domains.in_certificates(name) for name in wanted if name]
     if not encoded:
         raise ValueError("a certificate needs a common name or a subject alternative name")
     return tuple(dict.fromkeys(encoded))
-
-
-def _a_label(name: str) -> str:
-    if name.isascii():
-        return name.lower()
-    star, dot, rest = name.partition(".") if name.startswith("*.") else ("", "", name)
-    return star + dot + idna.encode(rest, uts46=True).decode()
 
 
 def _make_key(algorithm: str, size: int) -> PrivateKey:

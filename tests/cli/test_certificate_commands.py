@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -20,6 +21,7 @@ from tests.cli.upped import Upped, quickstart
 from tests.decide.authority import intermediate
 from tests.harness import letters
 from tests.harness.openssl_ca import OpensslCA
+from tests.harness.ports import free_port
 from tests.harness.postfix import Postfix
 from tests.harness.waiting import until
 
@@ -186,6 +188,7 @@ def test_a_weak_key_is_made_and_warned_of(site: Site):
         (("--common-name", "mx.example.com", "--country", "Germany"), "spec.subject.country"),
         (("--common-name", "mx.example.com", "--key-size", "512"), "spec.privateKey.size"),
         (("--common-name", "mx example"), "write a DNS name"),
+        (("--common-name", "☃.example"), "no domain name (IDNA"),
         (("--organization", "Example"), "--common-name"),
     ],
 )
@@ -193,6 +196,40 @@ def test_what_the_api_server_would_refuse_is_refused(site: Site, options: tuple[
     before = site.manifests
     assert says in letterlock("certificate", "create", *options, "--dir", site.run.folder).error
     assert site.manifests == before
+
+
+def test_names_that_cannot_be_are_said_and_take_nothing_down(site: Site):
+    def said(kind: str, name: str, where: str) -> bool:
+        accepted = site.run.condition(kind, name, "Accepted")
+        return accepted.get("reason") == "Invalid" and where in accepted["message"]
+
+    snowman = {"spec": {"dnsNames": ["☃.example"], "level": "Cluster"}}
+    before = (site.run.folder / "gateway.yaml").read_text()
+    gateway = yaml.safe_load(before)
+    gateway["spec"]["hostname"] = "mx_é.example"
+    site.put("gateway.yaml", yaml.safe_dump(gateway))
+    site.put("snowman.yaml", yaml.safe_dump(_resource("Certificate", "snowman", snowman)))
+    mapped = {
+        "spec": {
+            "type": "Public",
+            "port": free_port(),
+            "address": "127.0.0.1",
+            "domainMap": [{"from": "☃.example", "to": "example.com"}],
+        }
+    }
+    site.put("mapped.yaml", yaml.safe_dump(_resource("Listener", "mapped", mapped)))
+    until(lambda: said("Certificate", "snowman", "☃.example is no domain name"))
+    until(lambda: said("Listener", "mapped", "correct it in defaultDomain or domainMap"))
+    until(lambda: said("MailGateway", "default", "spec.hostname: mx_é.example"))
+    site.put("gateway.yaml", before)
+    for file in ("snowman.yaml", "mapped.yaml"):
+        (site.run.folder / file).unlink()
+    until(lambda: site.run.condition("MailGateway", "default", "Accepted")["status"] == "True")
+    assert site.run.process.poll() is None
+
+
+def _resource(kind: str, name: str, more: dict[str, Any]) -> dict[str, Any]:
+    return {"apiVersion": "letterlock.dev/v1alpha1", "kind": kind, "metadata": {"name": name}, **more}
 
 
 def test_files_of_openssl_and_java_are_imported_and_served(site: Site):

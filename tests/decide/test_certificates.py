@@ -102,6 +102,21 @@ def test_never_renews_when_told_so():
             "Invalid",
             id="one brought certificate for several members",
         ),
+        pytest.param({"dnsNames": ["☃.example"]}, "Invalid", id="a name that IDNA does not take"),
+        pytest.param({"subject": {"commonName": "mü_ller.example"}}, "Invalid", id="the same as common name"),
+        pytest.param({"dnsNames": ["mx*.müller.example"]}, "Invalid", id="a star within an A-label"),
+        pytest.param(
+            {"subject": {"commonName": f"müller.{'x' * 57}"}}, "Invalid", id="a common name beyond 64 bytes"
+        ),
+        pytest.param(
+            {
+                "level": "Machine",
+                "dnsNames": [],
+                "subject": {"commonName": f"{{member}}.{'x' * 43}.example.com"},
+            },
+            "Invalid",
+            id="a common name that is too long for a member",
+        ),
     ],
 )
 def test_refusals(spec: dict[str, Any], reason: str):
@@ -111,8 +126,9 @@ def test_refusals(spec: dict[str, Any], reason: str):
     assert verdict(plan, "Certificate", "mx", "Programmed")[0] == "False"
 
 
-def test_a_wildcard_common_name_serves_the_cluster():
-    _, plan = settled(gateway(), certificate(dnsNames=[], subject={"commonName": "*.example.com"}))
+@pytest.mark.parametrize("name", ["*.example.com", "mx*.example.com"])
+def test_a_wildcard_common_name_serves_the_cluster(name: str):
+    _, plan = settled(gateway(), certificate(dnsNames=[], subject={"commonName": name}))
     assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
 
 

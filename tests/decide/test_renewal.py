@@ -171,6 +171,8 @@ def test_only_our_own_pairs_are_retired():
         pytest.param("mx.a.example.com", ["*.example.com"], "mx.a.example.com", id="a wildcard is one label"),
         pytest.param("mx.example.com", ["mail.example.org"], "mail.example.org covers no member", id="none"),
         pytest.param(None, ["mail.example.org"], "", id="members without host names"),
+        pytest.param("mx{ordinal}.example.com", ["mx*.example.com"], "", id="a star for a part of the label"),
+        pytest.param("mx{ordinal}.bücher.example", ["*.bücher.example"], "", id="in another script"),
     ],
 )
 def test_names_that_cover_no_member_are_reported(hostname: str | None, names: list[str], says: str):

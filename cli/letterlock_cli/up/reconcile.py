@@ -162,6 +162,10 @@ class Up:
                 refusal = Refusal(refused.reason, refused.message, refused.until)
                 self._refusals[order.attempt] = refusal
             return
+        except ValueError as error:
+            # One thing that cannot be made is no reason to let mail down. It is tried again at the next change.
+            self.screen.warn(f"{orders.owner(order)}: Secret {order.secret} cannot be made: {error}")
+            return
         inputs = order.inputs if isinstance(order, Export) else ""
         self.state.store_secret(order.secret, orders.owner(order), data, inputs)
 

@@ -70,7 +70,7 @@ def imported(spec: CertificateSpec, level: Level, slot: Slot, world: World, now:
 
 def unusable(chain: Chain, level: Level, now: datetime, what: str) -> Finding | None:
     """Why a certificate that was brought along cannot be used; `what` it is, for people."""
-    wildcard = (chain.common_name or "").startswith("*.")
+    wildcard = "*" in (chain.common_name or "")
     if level == "Cluster" and not chain.names and not wildcard:
         text = "only a wildcard certificate or one with names can serve all members"
         return Reason.NOT_CLUSTER_CAPABLE, f"{what} has no subject alternative name: {text}"

@@ -13,7 +13,15 @@ from typing import Final
 from letterlock_api.certificate import Certificate, CertificateSpec, Level
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.snapshot import ServedCertificate, content_hash, tls_file_name
-from letterlock_operator.decide import bringing, covering, exporting, making, placeholders, signing
+from letterlock_operator.decide import (
+    bringing,
+    covering,
+    domains,
+    exporting,
+    making,
+    placeholders,
+    signing,
+)
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.chains import Chain
 from letterlock_operator.decide.slots import Filled, Slot
@@ -23,6 +31,8 @@ from letterlock_operator.world import World
 
 _DEFAULT_SIZE: Final = {"RSA": 2048, "ECDSA": 256}
 _WEAK_RSA: Final = 2048
+# ub-common-name: letters there, but whoever writes certificates here counts bytes.
+_LONGEST_COMMON_NAME: Final = 64
 # Nobody renews these for us: said while there is time to act, but not while their own tools would still do it
 # (cert-manager renews a third of the lifetime ahead).
 _SOON: Final = timedelta(days=15)
@@ -105,7 +115,7 @@ def members_of(world: World, gateway: str) -> list[str]:
 def demo(world: World, gateway: str, now: datetime) -> Judged:
     """The demo certificate of a gateway: made at first use, unique to it (C8)."""
     template = world.gateways[gateway].spec.hostname or ""
-    fixed = template and not placeholders.stand_in(template)
+    fixed = template and not placeholders.stand_in(template) and not domains.unusable([template])
     name = template if fixed else f"{gateway}.demo.letterlock.invalid"
     spec = CertificateSpec.model_validate(
         {
@@ -206,7 +216,7 @@ def _no_name(spec: CertificateSpec, _: Level, __: World) -> Finding | None:
 
 def _not_cluster_capable(spec: CertificateSpec, level: Level, _: World) -> Finding | None:
     """Judged on what the user gave, before the common name is added (C9)."""
-    wildcard = (spec.subject.common_name or "").startswith("*.")
+    wildcard = "*" in (spec.subject.common_name or "")
     if level == "Machine" or _is_brought(spec) or spec.dns_names or wildcard:
         return None
     return (
@@ -237,11 +247,30 @@ def _one_import_for_several(spec: CertificateSpec, level: Level, world: World) -
     return Reason.INVALID, f"{text}, or set level: Cluster"
 
 
+def _name_that_cannot_be(spec: CertificateSpec, level: Level, world: World) -> Finding | None:
+    """Names of hosts with the letters that IDNA takes, and a common name that fits, for every member."""
+    if _is_brought(spec):
+        return None
+    gateway = spec.gateway_ref.name
+    for member in [""] if level == "Cluster" else members_of(world, gateway):
+        common = placeholders.filled(spec.subject.common_name or "", member)
+        if len(common.encode()) > _LONGEST_COMMON_NAME:
+            text = f"subject.commonName {common} is longer than {_LONGEST_COMMON_NAME} bytes (X.520)"
+            return Reason.INVALID, f"{text}: put it into dnsNames alone"
+        for name in [*spec.dns_names, spec.subject.common_name or ""]:
+            try:
+                domains.in_certificates(placeholders.filled(name, member))
+            except ValueError as error:
+                return Reason.INVALID, f"{error}: correct it"
+    return None
+
+
 _ACCEPTANCE: Final = (
     _gateway_missing,  # make sure that somebody uses it
     _no_name,  # make sure that there is something to certify
     _not_cluster_capable,  # make sure that one certificate may serve all members
     _placeholder_at_cluster,  # make sure that placeholders can be replaced
+    _name_that_cannot_be,  # make sure that the names can stand in a certificate
     _one_import_for_several,  # make sure that members do not share what is one member's
 )
 

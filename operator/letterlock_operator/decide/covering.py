@@ -34,11 +34,14 @@ def names_not_covered(chain: Chain, gateway: MailGateway, members: Sequence[str]
 
 
 def covers(name: str, host: str) -> bool:
-    """Whether a presented name stands for `host` (RFC 6125 section 6.4.3: `*` for the whole left-most label)."""
-    if name.startswith("*."):
-        label, _, rest = host.partition(".")
-        return bool(label) and rest == name[2:]
-    return name == host
+    """Whether a presented name stands for `host`; `*`: the left-most label, or a part of it (RFC 2818, 3.1)."""
+    first, _, below = name.partition(".")
+    label, _, rest = host.partition(".")
+    if first.count("*") != 1:
+        return name == host
+    before, after = first.split("*")
+    fits = len(label) > len(before) + len(after) or (first == "*" and bool(label))
+    return fits and rest == below and label.startswith(before) and label.endswith(after)
 
 
 def issuer_not_trusted(chain: Chain, lists: Mapping[str, Authorities]) -> Verdict | None:

@@ -1,4 +1,6 @@
-"""Domain names as decisions compare them: lower case, A-labels, no trailing dot."""
+"""Domain names as decisions compare them: lower case, A-labels, no trailing dot. And as certificates carry them."""
+
+from collections.abc import Iterable
 
 import idna
 
@@ -13,7 +15,28 @@ def normalised(name: str) -> str:
     try:
         return prefix + idna.encode(body, uts46=True).decode("ascii").lower()
     except idna.IDNAError as error:
-        raise ValueError(f"{name!r} is not a domain name: {error}") from None
+        raise ValueError(f"{name} is no domain name (IDNA: {error})") from None
+
+
+def in_certificates(name: str) -> str:
+    """`name` as an alternative name (RFC 5280 section 4.2.1.6): lower case, A-labels, `*.` before it as it is.
+
+    Raises ValueError where it is none.
+    """
+    wildcard, rest = ("*.", name[2:]) if name.startswith("*.") else ("", name)
+    if not rest.isascii() and "*" in rest:
+        raise ValueError(f"{name} is no name for a certificate: * stands for letters of a name in ASCII only")
+    return wildcard + normalised(rest)
+
+
+def unusable(names: Iterable[str]) -> str:
+    """What is wrong with the first of `names` that is none of a host or domain, for people; empty: nothing is."""
+    for name in names:
+        try:
+            normalised(name)
+        except ValueError as error:
+            return str(error)
+    return ""
 
 
 def less_specific(domain: str) -> list[str]:

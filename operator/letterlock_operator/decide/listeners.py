@@ -73,6 +73,7 @@ def judge(
         _port_conflict(listener, world),
         _unknown_policy(spec),
         _unreadable_sender(spec),
+        _no_domain(spec),
         _open_relay(spec, merged, rows),
         _source_hidden(spec) if spec.type == "Private" else None,
         query if isinstance(query, tuple) else None,
@@ -94,7 +95,7 @@ def judge(
         address="" if (spec.address or "") in _WILDCARDS else spec.address or "",
         port=spec.port,
         certificates=served if tls else [],
-        default_domain=spec.default_domain.lower() if spec.default_domain else None,
+        default_domain=domains.normalised(spec.default_domain) if spec.default_domain else None,
         domain_map={domains.normalised(one.from_): domains.normalised(one.to) for one in spec.domain_map},
         max_concurrency=spec.max_concurrency,
         tcp_queue=spec.tcp_queue,
@@ -165,6 +166,12 @@ def _unreadable_sender(spec: ListenerSpec) -> Finding | None:
                     f"sender group {row.name}: {sender} is no address, CIDR, range or partial IPv4 address: correct it",
                 )
     return None
+
+
+def _no_domain(spec: ListenerSpec) -> Finding | None:
+    given = [spec.default_domain or "", *(name for one in spec.domain_map for name in (one.from_, one.to))]
+    problem = domains.unusable(given)
+    return (Reason.INVALID, f"{problem}: correct it in defaultDomain or domainMap") if problem else None
 
 
 def _open_relay(spec: ListenerSpec, merged: list[ReceptionPolicy], rows: list[AccessGroup]) -> Finding | None:

@@ -18,6 +18,7 @@ from letterlock_api.snapshot import (
     SnapshotDelivery,
     SnapshotListener,
     content_hash,
+    member_hostname,
 )
 from letterlock_operator import names
 from letterlock_operator.decide import (
@@ -25,6 +26,7 @@ from letterlock_operator.decide import (
     certificates,
     destinations,
     directories,
+    domains,
     in_place,
     listeners,
     management,
@@ -111,10 +113,11 @@ def draft(
     managed = management.judge(world, gateway, lists, judged, demo=demo, opened=opened, before=before)
     trust = {name: one.trust for name, one in sorted(lists.items()) if one.trust is not None}
     still = in_place.directories_still_asked(opened, asked.directories, before)
+    nameless = _no_hostname(world, gateway)
     base = Snapshot(
         gateway=gateway.name,
         namespace=world.namespace,
-        hostname=gateway.spec.hostname,
+        hostname=gateway.spec.hostname if nameless is None else (before.hostname if before else None),
         postmaster=gateway.spec.postmaster,
         max_hops=gateway.spec.max_hops,
         listeners=opened,
@@ -144,7 +147,9 @@ def draft(
         made |= one.files
     made |= authorities.ca_files(lists, frozenset(trust))
     files = {name: made[name] for name in snapshot.files if name in made}
-    finding = _name_taken(world, gateway.name) or finding or next(iter(asked.findings.values()), None)
+    finding = (
+        _name_taken(world, gateway.name) or nameless or finding or next(iter(asked.findings.values()), None)
+    )
     return Draft(
         lists,
         judged,
@@ -176,6 +181,12 @@ def _name_taken(world: World, gateway: str) -> Finding | None:
         Reason.NAME_TAKEN,
         f"{taken[0]} exists and is not ours: rename the MailGateway, or remove that object",
     )
+
+
+def _no_hostname(world: World, gateway: MailGateway) -> Finding | None:
+    members = certificates.members_of(world, gateway.name) if gateway.spec.hostname else []
+    problem = domains.unusable(member_hostname(gateway.spec.hostname, member) for member in members)
+    return (Reason.INVALID, f"spec.hostname: {problem}: correct it") if problem else None
 
 
 def _delivery(
