@@ -13,8 +13,9 @@ from letterlock_cli.targets import Target, check
 
 def check_certificate(there: Target, wanted: Object) -> None:
     """Raise CommandError where it would be refused; what is to be warned of goes to stderr."""
-    from letterlock_api import rules
+    from letterlock_api import rules, strength
     from letterlock_api.certificate import Certificate
+    from letterlock_api.conditions import Type
     from letterlock_api.mailgateway import MailGateway
     from letterlock_operator.decide import certificates
     from letterlock_operator.world import World
@@ -34,9 +35,9 @@ def check_certificate(there: Target, wanted: Object) -> None:
         raise CommandError(f"{judged.reason}: {judged.message}")
     if certificate.spec.pkcs12 is None and certificate.spec.secret_ref is None:
         size = certificate.spec.private_key.size
-        weak = certificates.weak_key(certificate.spec.private_key.algorithm, size) if size else None
-        if weak is not None:
-            print(f"warning: Certificate/{certificate.name} {weak.type}: {weak.message}", file=sys.stderr)
+        weak = strength.weak_key(certificate.spec.private_key.algorithm, size) if size else ""
+        if weak:
+            print(f"warning: Certificate/{certificate.name} {Type.WEAK_KEY}: {weak}", file=sys.stderr)
 
 
 def _gateway(there: Target, name: str) -> Object:

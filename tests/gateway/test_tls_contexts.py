@@ -2,12 +2,17 @@
 
 import ssl
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.tls.contexts import BadCertificate
+from letterlock_operator.decide import chains
+from letterlock_operator.decide.pems import Refused
 from tests.harness.certificates import Authority, leaf_der
 
 
@@ -127,3 +132,92 @@ def test_client_certificates_are_verified(authority: Authority, asked: str) -> N
             handshake(listener, client())
     else:
         handshake(listener, client())
+
+
+P256: Final = ("ec", "-pkeyopt", "ec_paramgen_curve:prime256v1")
+# What OpenSSL refuses to load at its default security level.
+WEAK: Final = {
+    "RSA 1024": (("rsa:1024",), "-sha256", P256, "RSA 1024 can be broken"),
+    "signed with SHA-1": (P256, "-sha1", P256, "SHA1, which can be forged"),
+    "signed with MD5": (P256, "-md5", ("rsa:2048",), "MD5, which can be forged"),
+    "below a CA of 1024 bits": (P256, "-sha256", ("rsa:1024",), "its intermediate CN=Below: RSA 1024"),
+}
+
+
+def signed_by_openssl(
+    folder: Path, key: Sequence[str], digest: str = "-sha256", above: Sequence[str] = P256
+) -> tuple[bytes, bytes]:
+    """A key of this kind, and its certificate with an intermediate whose key is of the kind `above`, PEM."""
+
+    def openssl(words: str, *arguments: str) -> None:
+        subprocess.run(["openssl", *words.split(), *arguments], cwd=folder, check=True, capture_output=True)
+
+    (folder / "ca.cnf").write_text("basicConstraints=critical,CA:TRUE\n")
+    openssl("req -x509 -nodes -keyout root.key -out root.pem -subj /CN=Root -newkey", *P256)
+    openssl("req -nodes -keyout below.key -out below.csr -subj /CN=Below -newkey", *above)
+    openssl("x509 -req -in below.csr -CA root.pem -CAkey root.key -extfile ca.cnf -out below.pem")
+    openssl("req -nodes -keyout leaf.key -out leaf.csr -subj /CN=a.example -newkey", *key)
+    openssl("x509 -req -in leaf.csr -CA below.pem -CAkey below.key -out leaf.pem", digest)
+    read = {file: (folder / file).read_bytes() for file in ("leaf.key", "leaf.pem", "below.pem")}
+    return read["leaf.key"], read["leaf.pem"] + read["below.pem"]
+
+
+@pytest.mark.parametrize(("key", "digest", "above", "says"), WEAK.values(), ids=WEAK.keys())
+def test_a_weak_pair_is_taken_said_to_be_weak_and_served(
+    tmp_path: Path, key: Sequence[str], digest: str, above: Sequence[str], says: str
+) -> None:
+    taken = chains.read(*signed_by_openssl(tmp_path, key, digest, above))
+    assert says in taken.weakness
+    assert len(taken.intermediates) == 1
+    lenient = client(min_version="TLSv1")  # what Preferred and Required begin with
+    ends = handshake(server(taken.pem), lenient)
+    assert presented(ends[0])[0] == taken.leaf.public_bytes(Encoding.DER)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [P256, ("ec", "-pkeyopt", "ec_paramgen_curve:secp521r1"), ("rsa:2048",), ("ed25519",), ("ed448",)],
+    ids=lambda key: key[-1],
+)
+def test_a_firm_pair_is_served_and_not_said_to_be_weak(tmp_path: Path, key: Sequence[str]) -> None:
+    taken = chains.read(*signed_by_openssl(tmp_path, key))
+    assert taken.weakness == ""
+    assert handshake(server(taken.pem), client())
+
+
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        (("rsa:512",), "512 bits"),
+        (("ec", "-pkeyopt", "ec_paramgen_curve:prime192v1"), "curve secp192r1"),
+        (("ec", "-pkeyopt", "ec_paramgen_curve:secp256k1"), "curve secp256k1"),
+    ],
+    ids=["RSA 512", "P-192", "the curve of Bitcoin"],
+)
+def test_a_key_that_no_peer_could_speak_with_is_refused(
+    tmp_path: Path, key: Sequence[str], says: str
+) -> None:
+    with pytest.raises(Refused, match=says):
+        chains.read(*signed_by_openssl(tmp_path, key))
+
+
+def beside(pair: bytes, other: bytes) -> dict[str, bytes]:
+    """What people and programs put into `tls.key`, whose pair is `pair`."""
+    key = pair[: pair.index(b"-----BEGIN CERTIFICATE-----")]
+    return {
+        "its own certificate before it": pair[len(key) :] + key,
+        "another certificate before it": other[other.index(b"-----BEGIN CERTIFICATE-----") :] + key,
+        "another certificate behind it": key + other[other.index(b"-----BEGIN CERTIFICATE-----") :],
+        "indented": b"".join(b"    " + line + b"\n" for line in key.splitlines()),
+        "with attributes of PKCS#12": b"Bag Attributes\n    friendlyName: mx\n" + key,
+        "with Windows' line ends": key.replace(b"\n", b"\r\n"),
+    }
+
+
+def test_a_key_with_other_things_beside_it_is_served_with_its_own_certificate(authority: Authority) -> None:
+    pair, other = authority.issue("a.example"), authority.issue("b.example")
+    certificates = pair[pair.index(b"-----BEGIN CERTIFICATE-----") :]
+    for what, text in beside(pair, other).items():
+        taken = chains.read(text, certificates)
+        ends = handshake(server(taken.pem), client())
+        assert presented(ends[0])[0] == leaf_der(pair), what

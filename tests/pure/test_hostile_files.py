@@ -3,10 +3,12 @@
 from collections.abc import Callable
 from functools import cache
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from letterlock_api.conditions import Reason
+from letterlock_gateway.tls import contexts
 from letterlock_operator import pkcs12
 from letterlock_operator.decide import chains, pems
 from letterlock_operator.decide.pems import Refused
@@ -105,8 +107,13 @@ def test_derivation_rounds_are_counted():
 
 
 def _read(key: bytes, chain: bytes) -> None:
+    """Whatever is taken can be served: a member that cannot load one pair keeps back every other change."""
     if refusal(chains.read, key, chain) is None:
-        assert chains.read(key, chain).fingerprint
+        taken = chains.read(key, chain)
+        assert taken.fingerprint
+        contexts.server_context(
+            taken.pem, min_version="TLSv1.2", ciphers=None, client_certificates="None", client_ca=b""
+        )
 
 
 @given(st.data())
@@ -142,8 +149,21 @@ def test_random_bytes_in_a_pem_block_are_no_certificate(content: bytes):
     st.data(),
 )
 def test_white_space_anywhere_between_the_lines_changes_nothing(blanks: list[bytes], data: st.DataObject):
-    _, chain = pair()
-    lines = chain.splitlines(keepends=True)
-    for blank in blanks:
-        lines.insert(data.draw(st.integers(0, len(lines))), blank)
-    assert pems.certificates(b"".join(lines)) == pems.certificates(chain)
+    def pasted(text: bytes) -> bytes:
+        lines = text.splitlines(keepends=True)
+        for blank in blanks:
+            lines.insert(data.draw(st.integers(0, len(lines))), blank)
+        return b"".join(lines)
+
+    key, chain = pair()
+    assert pems.certificates(pasted(chain)) == pems.certificates(chain)
+    assert chains.read(pasted(key), pasted(chain)).pem == chains.read(key, chain).pem
+
+
+@pytest.mark.parametrize("line", [b"-----BEGIN CERTIFICATE-----\n", b"-----BEGIN PRIVATE KEY-----\n"])
+def test_a_text_of_nothing_but_beginnings_is_refused_at_once(line: bytes):
+    # 4 MiB; a reader that looks for each END up to the end of the text takes hours.
+    refused = refusal(chains.read, line * ((4 << 20) // len(line)), line * ((4 << 20) // len(line)))
+    assert refused is not None
+    key, _ = pair()
+    assert refusal(chains.read, key, line * ((4 << 20) // len(line))) is not None

@@ -8,18 +8,16 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
+from letterlock_api.strength import BROKEN_HASHES
 from letterlock_gateway.tls import names
 
 type Rule = Callable[[Sequence[x509.Certificate], ObjectIdentifier], str]
 
 # As OpenSSL's security level 1: RSA 1024 still counts, for old peers have it; 512 is broken in hours.
 _MIN_RSA_BITS: Final = 1024
-# Collisions are made at will, so that a CA's signature under one certificate fits another one.
-_BROKEN: Final = (hashes.MD5, hashes.SHA1)
 
 
 def problem(chain: Sequence[x509.Certificate], purpose: ObjectIdentifier) -> str:
@@ -48,7 +46,7 @@ def for_the_purpose(chain: Sequence[x509.Certificate], purpose: ObjectIdentifier
 def strong_signatures(chain: Sequence[x509.Certificate], _: ObjectIdentifier) -> str:
     """No signature by MD5 or SHA-1; the anchor's own counts for nothing, so that it may be as it is."""
     for one in chain[:-1]:
-        if isinstance(one.signature_hash_algorithm, _BROKEN):
+        if isinstance(one.signature_hash_algorithm, BROKEN_HASHES):
             return f"the certificate of {shown(one.subject)} is signed with {one.signature_hash_algorithm.name.upper()}"
     return ""
 

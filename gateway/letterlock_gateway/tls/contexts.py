@@ -10,9 +10,7 @@ import warnings
 from collections.abc import Mapping
 from typing import Final, Literal
 
-from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
-
+from letterlock_api import authorities, strength
 from letterlock_api.destinationcontrol import TLSVersion
 
 _VERSIONS: Final[Mapping[TLSVersion, ssl.TLSVersion]] = {
@@ -22,8 +20,6 @@ _VERSIONS: Final[Mapping[TLSVersion, ssl.TLSVersion]] = {
     "TLSv1.3": ssl.TLSVersion.TLSv1_3,
 }
 _OLD: Final = frozenset({"TLSv1", "TLSv1.1"})
-# OpenSSL's default level (2) refuses RSA keys below 2048 bits; 1024 is honoured (C1).
-_SECURE_RSA_BITS: Final = 2048
 
 ClientCertificates = Literal["None", "Optional", "Required"]
 
@@ -113,11 +109,11 @@ def _set_policy(
 
 
 def _is_weak(pem: bytes) -> bool:
+    """Whether OpenSSL's default level (2) refuses a certificate in it. Such are honoured (C1), and said to be weak."""
     try:
-        key = x509.load_pem_x509_certificate(pem).public_key()
-    except ValueError:
+        return any(strength.weakness(one) for one in authorities.load_all(pem))
+    except authorities.PARSE_ERRORS:
         return False  # load_cert_chain says it better
-    return isinstance(key, rsa.RSAPublicKey) and key.key_size < _SECURE_RSA_BITS
 
 
 def _load(context: ssl.SSLContext, pem: bytes) -> None:

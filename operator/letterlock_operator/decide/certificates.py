@@ -30,7 +30,6 @@ from letterlock_operator.plan import Issue, Request, Retire, SecretOrder
 from letterlock_operator.world import World
 
 _DEFAULT_SIZE: Final = {"RSA": 2048, "ECDSA": 256}
-_WEAK_RSA: Final = 2048
 # ub-common-name: letters there, but whoever writes certificates here counts bytes.
 _LONGEST_COMMON_NAME: Final = 64
 # Nobody renews these for us: said while there is time to act, but not while their own tools would still do it
@@ -81,6 +80,7 @@ class Judged:
             found.append(self.renewal)
         for chain in self.chains.values():
             found += [chain.end, chain.end - soon(chain)]
+            found += [one.not_valid_after_utc - _SOON for one in chain.intermediates]
         return [moment for moment in found if moment > now]
 
     def served(self, name: str, *, demo: bool = False) -> ServedCertificate | None:
@@ -138,13 +138,6 @@ def level_of(spec: CertificateSpec) -> Level:
     return "Cluster" if spec.secret_ref is not None or spec.pkcs12 is not None else "Machine"
 
 
-def weak_key(algorithm: str, size: int) -> Verdict | None:
-    """What is to be said of a key of this kind and size in bits."""
-    if algorithm != "RSA" or size >= _WEAK_RSA:
-        return None
-    return true(Type.WEAK_KEY, Reason.WEAK_KEY, f"RSA {size} can be broken: use 2048 bits or more")
-
-
 def soon(chain: Chain) -> timedelta:
     """How long before the end of a certificate that nobody renews people hear of it."""
     return min(_SOON, (chain.end - chain.start) / _SOON_SHARE)
@@ -164,7 +157,11 @@ def _judge(
     slots = {
         member: _dated(spec, _fill(name, certificate, level, member, world, now), now) for member in members
     }
-    judged = Judged(accepted(None), _readiness(slots), level, slots)
+    ready = _readiness(slots)
+    stray = _nobodys_upload(spec, level)
+    if ready.holds and stray is not None:
+        ready = false(Type.READY, stray)
+    judged = Judged(accepted(None), ready, level, slots)
     exported = exporting.judge(certificate, judged.chains, world)
     mine = {key: one for key, one in lists.items() if one.serves(gateway)}
     warnings = [*_warnings(judged, world, name, gateway, mine)]
@@ -286,6 +283,16 @@ def _readiness(slots: Mapping[str, Filled]) -> Verdict:
     return replace(verdict, message=f"{member}: {verdict.message}") if member else verdict
 
 
+def _nobodys_upload(spec: CertificateSpec, level: Level) -> Finding | None:
+    """An upload for a member that there cannot be would be passed over. Those that have gone may return."""
+    prefix = f"{spec.gateway_ref.name}-"
+    for one in spec.signed if level == "Machine" else ():
+        if not (one.member.startswith(prefix) and one.member.removeprefix(prefix).isdigit()):
+            said = f"there is no member {one.member}" if one.member else "an entry names no member"
+            return Reason.INVALID, f"signed: {said}: say whose request was signed, as in member: {prefix}0"
+    return None
+
+
 def _dated(spec: CertificateSpec, filled: Filled, now: datetime) -> Filled:
     """`filled`, with what its dates call for."""
     chain = filled.chain
@@ -296,8 +303,14 @@ def _dated(spec: CertificateSpec, filled: Filled, now: datetime) -> Filled:
         expired = (Reason.EXPIRED, f"it expired on {chain.end:%Y-%m-%d}: {what}")
         return replace(filled, ready=false(Type.READY, expired))
     renews = spec.renewal.mode == "Automatic" and not _is_brought(spec)
-    if filled.expiring is None and not renews and chain.end - now < soon(chain):
+    if filled.expiring is not None:
+        return filled
+    if not renews and chain.end - now <= soon(chain):
         text = f"it expires on {chain.end:%Y-%m-%d}, and nothing renews it here: replace it"
+        return replace(filled, expiring=(Reason.EXPIRING_SOON, text))
+    ended = chain.ended(now + _SOON)
+    if ended:
+        text = f"{ended}: give the certificate with the intermediates that its CA uses now"
         return replace(filled, expiring=(Reason.EXPIRING_SOON, text))
     return filled
 
@@ -314,9 +327,8 @@ def _warnings(
         chain = filled.chain
         if chain is None:
             continue
-        weak = weak_key(*chain.key)
-        if weak is not None:
-            found.append(weak)
+        if chain.weakness:
+            found.append(true(Type.WEAK_KEY, Reason.WEAK_KEY, chain.weakness))
         untrusted = covering.issuer_not_trusted(chain, lists)
         if untrusted is not None:
             found.append(untrusted)

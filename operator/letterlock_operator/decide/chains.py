@@ -8,18 +8,16 @@ from functools import cached_property, lru_cache
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
+from letterlock_api import strength
 from letterlock_api.conditions import Reason
-from letterlock_operator.decide import pems
+from letterlock_operator.decide import pems, private_keys
 from letterlock_operator.decide.pems import Refused
 
 __all__ = ["Chain", "Refused", "link", "public_key", "read", "signed"]
 
-type PrivateKey = (
-    rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey
-)
 _PEM = serialization.Encoding.PEM
 
 
@@ -76,6 +74,23 @@ class Chain:
         """End of validity."""
         return self.leaf.not_valid_after_utc
 
+    def ended(self, now: datetime) -> str:
+        """The first intermediate that has ended, for people; empty: none has."""
+        for one in self.intermediates:
+            if one.not_valid_after_utc <= now:
+                return f"its intermediate {one.subject.rfc4514_string()} ends on {one.not_valid_after_utc:%Y-%m-%d}"
+        return ""
+
+    @cached_property
+    def weakness(self) -> str:
+        """What in it can be broken or forged, for people; empty: nothing. Members serve it all the same."""
+        for one in (self.leaf, *self.intermediates):
+            said = strength.weakness(one)
+            if said:
+                whose = "" if one == self.leaf else f"its intermediate {one.subject.rfc4514_string()}: "
+                return whose + said
+        return ""
+
     @cached_property
     def key(self) -> tuple[str, int]:
         """Algorithm and size in bits of the key."""
@@ -95,17 +110,18 @@ def read(key_pem: bytes, chain_pem: bytes, beside: bytes = b"", *, strict: bool 
     `beside`: more certificates that may complete it (`ca.crt` of cert-manager), used only if they can be read.
     `strict`: an intermediate that does not belong to the chain is an error, and not left out.
     """
-    leaf, intermediates = _arranged(_key(key_pem), chain_pem, beside, strict=strict)
+    key = private_keys.alone(key_pem)
+    leaf, intermediates = _arranged(private_keys.public_part(key), chain_pem, beside, strict=strict)
     if leaf is None:
         raise Refused(Reason.KEY_MISMATCH, "no certificate in it belongs to the private key")
-    return Chain(key_pem, leaf, intermediates)
+    return Chain(key, leaf, intermediates)
 
 
 def signed(request_pem: bytes, chain_pem: bytes) -> Chain:
     """What a CA signed for a request, without the key, which is elsewhere; strict as in `read`. Raises Refused."""
     try:
         asked = x509.load_pem_x509_csr(request_pem)
-        key = _public_bytes(asked.public_key())
+        key = private_keys.der(asked.public_key())
     except Exception:  # noqa: BLE001 - whatever cryptography raises for bytes of strangers, they are no request
         raise Refused(Reason.INVALID_PEM, "there is no signing request in PEM that can be read") from None
     leaf, intermediates = _arranged(key, chain_pem, b"", strict=True)
@@ -115,9 +131,9 @@ def signed(request_pem: bytes, chain_pem: bytes) -> Chain:
     return Chain(b"", leaf, intermediates)
 
 
-def public_key(request_or_key: bytes) -> bytes:
+def public_key(pem: bytes) -> bytes:
     """The public key of a private key, PEM, as DER: what certificates are matched by. Raises Refused."""
-    return _key(request_or_key)
+    return private_keys.public_part(private_keys.alone(pem))
 
 
 def link(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
@@ -133,41 +149,19 @@ def link(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     return True
 
 
-@lru_cache(maxsize=8192)
-def _key(pem: bytes) -> bytes:
-    try:
-        # Not checked for being prime: that takes 30 ms for RSA 2048 and 200 ms for RSA 4096 (measured), and
-        # whoever could give us a bad key could read our mail more easily. Members try every pair before use.
-        key = serialization.load_pem_private_key(pem, password=None, unsafe_skip_rsa_key_validation=True)
-    except TypeError:
-        raise Refused(
-            Reason.INVALID_PEM, "the private key is encrypted: give it without passphrase, or as PKCS#12"
-        ) from None
-    except Exception:  # noqa: BLE001 - whatever cryptography raises for bytes of strangers, they are no key
-        raise Refused(Reason.INVALID_PEM, "there is no private key in PEM that can be read") from None
-    if not isinstance(
-        key,
-        rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey | ed448.Ed448PrivateKey,
-    ):
-        raise Refused(
-            Reason.INVALID_PEM, f"TLS of mail servers has no use for a {type(key).__name__}: use RSA or ECDSA"
-        )
-    return _public_bytes(key.public_key())
-
-
 def _arranged(
     key: bytes, chain_pem: bytes, beside: bytes, *, strict: bool
 ) -> tuple[x509.Certificate | None, tuple[x509.Certificate, ...]]:
     """The certificate of the public key (DER), with its intermediates; None: there is none."""
     found = pems.certificates(chain_pem)
-    mine = [one for one in found if _public_bytes(one.public_key()) == key]
+    mine = [one for one in found if private_keys.der(one.public_key()) == key]
     if not mine:
         return None, ()
     leaf = max(mine, key=lambda one: one.not_valid_after_utc)
     extra = _readable(beside)
     intermediates = _ordered(leaf, [*found, *extra])
     if strict:
-        _all_linked(leaf, intermediates, found)
+        _all_linked(leaf, found)
     return leaf, intermediates
 
 
@@ -188,13 +182,18 @@ def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> tupl
     return tuple(chain)
 
 
-def _all_linked(
-    leaf: x509.Certificate, intermediates: Sequence[x509.Certificate], found: Sequence[x509.Certificate]
-) -> None:
+def _all_linked(leaf: x509.Certificate, found: Sequence[x509.Certificate]) -> None:
+    """Raise Refused for a certificate that stands above the leaf on no way: a CA may be signed by several others."""
+    linked, waiting = {leaf}, [leaf]
+    while waiting:
+        below = waiting.pop()
+        above = [one for one in found if one not in linked and link(below, one)]
+        linked.update(above)
+        waiting += above
     for one in found:
-        if one in (leaf, *intermediates) or one.subject == one.issuer:
+        if one in linked or one.subject == one.issuer:
             continue
-        if _public_bytes(one.public_key()) == _public_bytes(leaf.public_key()):
+        if private_keys.der(one.public_key()) == private_keys.der(leaf.public_key()):
             continue  # an earlier certificate for the same key
         raise Refused(
             Reason.CHAIN_BROKEN,
@@ -210,12 +209,3 @@ def _readable(text: bytes) -> list[x509.Certificate]:
         return pems.certificates(text)
     except Refused:
         return []
-
-
-def _public_bytes(key: object) -> bytes:
-    """SubjectPublicKeyInfo, DER; empty for kinds of keys that TLS has no use for."""
-    if not isinstance(
-        key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey | ed448.Ed448PublicKey
-    ):
-        return b""
-    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)

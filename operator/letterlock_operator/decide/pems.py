@@ -8,6 +8,8 @@ to be lenient about white space).
 import base64
 import re
 import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, override
 
@@ -16,7 +18,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from letterlock_api.conditions import Reason
 
-_BLOCK: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----(.*?)-----END \1-----", re.DOTALL)
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
 _CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 # A chain has a handful; a list of authorities some hundreds, and is read elsewhere.
@@ -41,25 +43,56 @@ class Refused(Exception):  # noqa: N818 - it is the user's input that is wrong
         return self.message
 
 
+@dataclass(frozen=True)
+class Block:
+    """One block of PEM."""
+
+    label: bytes
+    """Such as CERTIFICATE."""
+    body: bytes
+    """What stands between its BEGIN and its END, or up to the next BEGIN."""
+    closed: bool
+    """Whether it has an END."""
+
+    @property
+    def pem(self) -> bytes:
+        """The block as RFC 7468 section 3 writes it. With headers (RFC 1421) as it is, for they have a meaning."""
+        lines = [self.body.strip()]
+        if b":" not in self.body:
+            digits = _NOT_BASE64.sub(b"", self.body)
+            digits += b"=" * (-len(digits) % 4)
+            lines = [digits[start : start + 64] for start in range(0, len(digits), 64)]
+        return b"\n".join((b"-----BEGIN %s-----" % self.label, *lines, b"-----END %s-----\n" % self.label))
+
+
+def blocks(text: bytes) -> Iterator[Block]:
+    """All blocks in `text`. Takes time in proportion to its length, whatever stands in it."""
+    begins = list(_BEGIN.finditer(text))
+    for number, begin in enumerate(begins, start=1):
+        stop = begins[number].start() if number < len(begins) else len(text)
+        end = text.find(b"-----END " + begin[1] + b"-----", begin.end(), stop)
+        yield Block(begin[1], text[begin.end() : stop if end < 0 else end], closed=end >= 0)
+
+
 def certificates(text: bytes, *, most: int | None = _MOST) -> list[x509.Certificate]:
     """Every certificate in `text`, in its order, each once. Raises Refused where there is none, or a broken one.
 
     Blocks of other kinds (keys, requests) are passed over. `most`: how many are taken; None: any number.
     """
     found: dict[x509.Certificate, None] = {}
-    for number, block in enumerate(_BLOCK.finditer(text), start=1):
-        if block[1] not in _CERTIFICATES:
+    for number, block in enumerate(blocks(text), start=1):
+        if block.label not in _CERTIFICATES:
             continue
-        certificate = _certificate(block[2], number)
-        found[certificate] = None
+        if not block.closed:
+            what = "the certificate" if not found else f"the certificate in block {number}"
+            raise Refused(Reason.INVALID_PEM, f"{what} has no end: paste it whole, with its END line")
+        found[_certificate(block.body, number)] = None
         if most is not None and len(found) > most:
             raise Refused(
                 Reason.INVALID_PEM, f"it holds more than {most} certificates: give one with its chain"
             )
     if found:
         return list(found)
-    if b"-----BEGIN CERTIFICATE-----" in text:
-        raise Refused(Reason.INVALID_PEM, "the certificate has no end: paste it whole, with its END line")
     raise Refused(
         Reason.INVALID_PEM, "there is no certificate in it: paste PEM (-----BEGIN CERTIFICATE-----)"
     )
