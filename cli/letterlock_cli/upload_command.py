@@ -126,6 +126,9 @@ def _fitting(request: str, pem: bytes, now: datetime) -> "Chain":
         raise CommandError(
             f"Expired: the certificate expired on {chain.end:%Y-%m-%d}: have a new one signed; nothing was changed"
         )
+    ended = chain.ended(now)
+    if ended:
+        raise CommandError(f"Expired: {ended}: give the one that the CA uses now; nothing was changed")
     if chain.self_signed:
         raise CommandError(
             "this is the self-signed certificate itself: have its request (certificate csr) signed by a CA;"

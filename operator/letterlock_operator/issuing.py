@@ -100,9 +100,10 @@ def install(order: Install, present: Keep) -> dict[str, bytes]:
     before = dict(present.data)
     if order.prepare:
         return {**before, NEXT_CERTIFICATE: order.chain}
-    if not order.from_next:
-        return {**before, CERTIFICATE: order.chain}
     kept = {name: value for name, value in before.items() if name not in NEXT}
+    if not order.from_next:
+        # A request for another key may still be signed; a prepared certificate is one of yesterday's now.
+        return {**(kept if NEXT_CERTIFICATE in before else before), CERTIFICATE: order.chain}
     return {
         **kept,
         KEY: before.get(NEXT_KEY) or before[KEY],

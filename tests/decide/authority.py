@@ -1,6 +1,6 @@
 """A CA for tests of decisions: a root, an intermediate that signs requests, and what people get wrong with them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
@@ -31,9 +31,15 @@ class Authority:
             builder = builder.add_extension(extension.value, critical=extension.critical)
         return _pem(builder.sign(self.key, hashes.SHA256()))
 
-    def authority(self, name: str) -> "Authority":
+    def authority(
+        self, name: str, *, start: datetime = NOW - timedelta(days=1), days: float = 3650
+    ) -> "Authority":
         """An intermediate below this one."""
-        return _authority(name, self)
+        return _authority(name, self, start, days)
+
+    def signed_by(self, above: "Authority", *, start: datetime = NOW, days: float = 3000) -> "Authority":
+        """The same CA, signed by another one too."""
+        return replace(self, certificate=_ca(self.certificate.subject, self.key, above, start, days))
 
 
 @cache
@@ -41,18 +47,30 @@ def root() -> Authority:
     return _authority("Root", None)
 
 
+def other_root(name: str) -> Authority:
+    return _authority(name, None)
+
+
 @cache
 def intermediate() -> Authority:
     return root().authority("Intermediate")
 
 
-def _authority(name: str, above: Authority | None) -> Authority:
+def _authority(
+    name: str, above: Authority | None, start: datetime = NOW - timedelta(days=1), days: float = 3650
+) -> Authority:
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    return Authority(_ca(subject, key, above, start, days), key)
+
+
+def _ca(
+    subject: x509.Name, key: ec.EllipticCurvePrivateKey, above: Authority | None, start: datetime, days: float
+) -> x509.Certificate:
     issuer = above.certificate.subject if above else subject
-    builder = _builder(subject, issuer, key.public_key(), NOW - timedelta(days=1), 3650)
+    builder = _builder(subject, issuer, key.public_key(), start, days)
     builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-    return Authority(builder.sign(above.key if above else key, hashes.SHA256()), key)
+    return builder.sign(above.key if above else key, hashes.SHA256())
 
 
 def _builder(

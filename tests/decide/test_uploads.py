@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import cache
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from letterlock_operator.decide import decide
 from letterlock_operator.plan import Install, Issue
 from letterlock_operator.world import Keep
-from tests.decide.authority import intermediate, root
+from tests.decide.authority import Authority, intermediate, other_root, root
 from tests.decide.builders import (
     NOW,
     ca_list,
@@ -53,7 +54,21 @@ ARRANGEMENTS: dict[str, Callable[[str, str], Pair]] = {
     "the root among the intermediates": lambda leaf, above: (leaf, root().pem + above),
     "odd white space and remarks": lambda leaf, above: (pasted(leaf), pasted(above)),
     "an intermediate twice": lambda leaf, above: (leaf, above + above),
+    "an intermediate that another root has signed too": lambda leaf, above: (leaf, _crossed().pem + above),
+    "that other root as well, and the root signed by it": lambda leaf, above: (
+        leaf,
+        above + _crossed().pem + root().pem + root().signed_by(_other_root()).pem + _other_root().pem,
+    ),
 }
+
+
+@cache
+def _other_root() -> Authority:
+    return other_root("Old root")
+
+
+def _crossed() -> Authority:
+    return intermediate().signed_by(_other_root())
 
 
 @pytest.mark.parametrize("arranged", ARRANGEMENTS.values(), ids=ARRANGEMENTS.keys())
@@ -84,6 +99,11 @@ def _other_key() -> str:
     return intermediate().sign(request)
 
 
+@cache
+def _late() -> Authority:
+    return root().authority("Late", start=NOW - timedelta(days=20), days=19)
+
+
 WRONG: dict[str, tuple[Callable[[str], Pair], str, str]] = {
     "another key's": (lambda _: (_other_key(), None), "KeyMismatch", "another key"),
     "cut off": (lambda _: (f"{_PEM}\nbm8=\n", None), "InvalidPEM", "has no end"),
@@ -102,6 +122,11 @@ WRONG: dict[str, tuple[Callable[[str], Pair], str, str]] = {
         lambda request: (intermediate().sign(request, start=NOW - timedelta(days=9), days=8), None),
         "Expired",
         "expired on",
+    ),
+    "one below an intermediate that has expired": (
+        lambda request: (_late().sign(request), _late().pem),
+        "Expired",
+        "its intermediate CN=Late ends on",
     ),
     "one of the future": (
         lambda request: (intermediate().sign(request, start=NOW + timedelta(days=2)), None),
@@ -147,6 +172,33 @@ def test_a_signer_that_no_enabled_list_holds_is_reported():
         _, plan = lived(gateway(), resource, *lists, secrets=secrets)
         found = {one.type for one in status(plan).conditions}
         assert ("IssuerNotTrusted" in found) is reported
+
+
+def test_a_signer_is_trusted_from_any_certificate_of_the_chain_on():
+    """A chain may be sent up to an older root than the one that is listed: peers build their own way."""
+    secrets, request = made()
+    longer = intermediate().pem + root().signed_by(_other_root()).pem
+    resource = uploaded(intermediate().sign(request), longer)
+    _, plan = lived(gateway(), resource, ca_list("own", certificates=root().pem), secrets=secrets)
+    seen = status(plan)
+    assert seen.intermediates == ["CN=Intermediate", "CN=Root"]
+    assert "IssuerNotTrusted" not in {one.type for one in seen.conditions}
+
+
+def test_an_intermediate_that_ends_before_the_certificate_is_told_in_time():
+    secrets, request = made()
+    brief = root().authority("Brief", days=31)
+    resource = uploaded(brief.sign(request, days=300), brief.pem)
+    secrets, plan = lived(gateway(), resource, secrets=secrets)
+    assert "ExpiringSoon" not in {one.type for one in status(plan).conditions}
+    assert plan.wake == NOW + timedelta(days=15)
+    for days in (15, 40):
+        _, plan = lived(gateway(), resource, secrets=secrets, moment=NOW + timedelta(days=days))
+        assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+        assert (
+            "its intermediate CN=Brief ends on"
+            in condition(plan, "Certificate", "mx", "ExpiringSoon").message
+        )
 
 
 def test_near_its_end_a_new_request_is_ready_and_said_so():
@@ -228,6 +280,26 @@ def test_the_self_signed_one_does_not_end_while_the_upload_is_wrong():
     assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "KeyMismatch")
 
 
+def test_prepare_announces_the_next_one_while_the_upload_is_wrong_too():
+    spec: dict[str, Any] = {"days": 30, "renewal": {"mode": "Prepare"}}
+    secrets, _ = made(**spec)
+    served = secrets["letterlock-cert-mx"].data["tls.crt"]
+    moment = NOW + timedelta(days=25)
+    secrets, plan = lived(gateway(), uploaded(_other_key(), **spec), secrets=secrets, moment=moment)
+    assert secrets["letterlock-cert-mx"].data["tls.crt"] == served, "peers hold this one"
+    following = status(plan).next
+    assert following is not None
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "KeyMismatch")
+    assert verdict(plan, "Certificate", "mx", "ExpiringSoon") == ("True", "AwaitingActivation")
+    # What a CA signs in the end takes the place of both.
+    request = status(plan).request
+    assert request
+    right = uploaded(intermediate().sign(request, start=moment), intermediate().pem, **spec)
+    secrets, plan = lived(gateway(), right, secrets=secrets, moment=moment)
+    assert status(plan).issuer == "CN=Intermediate"
+    assert not [key for key in secrets["letterlock-cert-mx"].data if key.startswith("next.")]
+
+
 @pytest.mark.parametrize(
     ("there", "reason"),
     [
@@ -259,6 +331,18 @@ def test_each_member_has_its_own_request_and_upload():
     after, plan = lived(gateway(replicas=2), certificate(**spec, signed=[entry]), secrets=secrets)
     assert after["letterlock-cert-mx-default-0"] == secrets["letterlock-cert-mx-default-0"]
     assert after["letterlock-cert-mx-default-1"].data["tls.crt"].startswith(entry["certificate"].encode())
+    for member, says in (
+        ("", "names no member"),
+        ("mx-0", "no member mx-0"),
+        ("default-", "no member default-"),
+    ):
+        nobodys = certificate(**spec, signed=[{**entry, "member": member}])
+        _, plan = lived(gateway(replicas=2), nobodys, secrets=secrets)
+        assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "Invalid")
+        assert says in condition(plan, "Certificate", "mx", "Ready").message
+    gone = certificate(**spec, signed=[{**entry, "member": "default-7"}])
+    _, plan = lived(gateway(replicas=2), gone, secrets=secrets)
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
     wrong = {**entry, "member": "default-0"}
     _, plan = lived(gateway(replicas=2), certificate(**spec, signed=[wrong]), secrets=secrets)
     assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "KeyMismatch")

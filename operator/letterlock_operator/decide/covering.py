@@ -52,7 +52,7 @@ def issuer_not_trusted(chain: Chain, lists: Mapping[str, Authorities]) -> Verdic
     for one in lists.values():
         if one.trust is None:
             continue
-        if _holds(one.content, chain, top):
+        if _holds(one.content, chain):
             return None
     text = (
         f"no enabled CAList holds {top.issuer.rfc4514_string()}, which signed it: right if only others shall"
@@ -61,13 +61,15 @@ def issuer_not_trusted(chain: Chain, lists: Mapping[str, Authorities]) -> Verdic
     return true(Type.ISSUER_NOT_TRUSTED, Reason.ISSUER_NOT_TRUSTED, text)
 
 
-def _holds(content: bytes, chain: Chain, top: x509.Certificate) -> bool:
+def _holds(content: bytes, chain: Chain) -> bool:
+    """Whether a list vouches for the chain: from any certificate in it on, for peers build their own way upwards."""
     known = _by_subject(content)
-    found = known.get(top.issuer.public_bytes(), ())
-    if any(chains.link(top, one) for one in found):
-        return True
-    # An intermediate, or the certificate itself, may be listed as well.
-    return any(one in known.get(one.subject.public_bytes(), ()) for one in (chain.leaf, *chain.intermediates))
+    for one in (chain.leaf, *chain.intermediates):
+        if any(chains.link(one, above) for above in known.get(one.issuer.public_bytes(), ())):
+            return True
+        if one in known.get(one.subject.public_bytes(), ()):
+            return True
+    return False
 
 
 @lru_cache(maxsize=64)

@@ -172,6 +172,9 @@ def _dates(taken: Chain, present: Chain, now: datetime) -> Finding | None:
             Reason.EXPIRED,
             f"signed: the certificate expired on {taken.end:%Y-%m-%d}: have a new one signed",
         )
+    ended = taken.ended(now)
+    if ended and taken.certificates_pem != present.certificates_pem:
+        return Reason.EXPIRED, f"signed: {ended}: give the one that the CA uses now"
     if taken.start > now:
         return (
             Reason.NOT_YET_VALID,
@@ -188,6 +191,9 @@ def _with_request(
     changed = held.inputs != slot.order.inputs
     if due and chain.self_signed:
         # Nobody has signed the request yet: what serves until then must not end, and keeps its key.
+        if spec.renewal.mode == "Prepare":
+            prepared = replace(serving, following=held.next_chain)
+            return _prepared(spec, slot, held, prepared, now, wanted=True, keep_key=True)
         return replace(serving, orders=(again(slot, held, keep_key=True),))
     new_key = (changed and not same_kind_of_key(slot, chain)) or (due and spec.renewal.rotate_key)
     if new_key and held.next_inputs != slot.order.inputs:
