@@ -303,6 +303,13 @@ class Snapshot(Lenient):
     digests: dict[str, str] = Field(default_factory=dict)
     """Digest per resource, `Kind/name`, references included: what members report back."""
 
+    def served(self) -> list[ServedCertificate]:
+        """Every use of a certificate: of listeners, directories, the management pages, and outgoing mail."""
+        found = [one for listener in self.listeners for one in listener.certificates]
+        found += [one.certificate for one in self.directories if one.certificate is not None]
+        found += [self.management.certificate] if self.management is not None else []
+        return [*found, self.delivery.certificate] if self.delivery.certificate is not None else found
+
     def encode(self) -> bytes:
         """The bytes of `snapshot.json`: sorted keys, no defaults, so that equal snapshots are equal files."""
         return json.dumps(

@@ -1,5 +1,6 @@
 """Decisions about Listeners: never an open relay by omission, the last good state keeps running, warnings are loud."""
 
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
@@ -18,6 +19,7 @@ from tests.decide.builders import (
     gateway,
     listener,
     settled,
+    tls_secret,
     verdict,
     world,
 )
@@ -256,6 +258,33 @@ def test_a_deleted_certificate_is_served_on_and_named():
     assert verdict(plan, "Listener", "public", "Programmed") == ("False", "CertificateNotFound")
     assert opened(plan).certificates == opened(good).certificates
     assert plan.mounts["default"].tls_files == good.mounts["default"].tls_files
+
+
+@pytest.mark.parametrize("broken", [None, b"-----BEGIN CERTIFICATE-----\n"], ids=["is gone", "is broken"])
+def test_a_member_whose_secret_goes_keeps_its_pair_and_the_others_go_on(broken: bytes | None):
+    """Without any, the member would refuse everything else that changes."""
+    resources = (
+        gateway(replicas=2),
+        certificate(level="Machine", dnsNames=[], secretRef={"name": "tls-{member}"}),
+        listener(certificateRefs=[{"name": "mx"}], **TLS),
+    )
+    theirs = {f"tls-default-{n}": tls_secret(f"tls-default-{n}", f"mx{n}.example.com") for n in range(2)}
+    _, good = settled(*resources, secrets=theirs)
+    place = mounted(good)
+    del theirs["tls-default-1"]
+    if broken is not None:
+        whole = tls_secret("tls-default-1", "mx1.example.com")
+        theirs["tls-default-1"] = replace(whole, data={**whole.data, "tls.crt": broken})
+    theirs["tls-default-0"] = tls_secret("tls-default-0", "new0.example.com")
+    secrets = {**theirs, place["keys"].name: place["keys"]}
+    plan = decide(world(*resources, secrets=secrets, config_maps=place["config_maps"]), NOW)
+    (before,), (after,) = opened(good).certificates, opened(plan).certificates
+    assert after.files["default-1"] == before.files["default-1"]
+    assert after.files["default-0"] != before.files["default-0"]
+    assert set(after.files.values()) <= plan.mounts["default"].tls_files.keys()
+    reason = "SecretNotFound" if broken is None else "InvalidPEM"
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("False", reason)
+    assert verdict(plan, "Listener", "public", "ResolvedRefs") == ("False", "CertificateNotReady")
 
 
 def test_a_listener_whose_manifest_became_invalid_keeps_what_it_had():

@@ -197,6 +197,30 @@ def test_a_brought_secret_for_each_member():
     assert "tls-default-1" in condition(plan, "Certificate", "mx", "Ready").message
 
 
+def test_what_a_member_has_exported_stays_while_its_pair_is_missing():
+    spec: dict[str, Any] = {
+        "level": "Machine",
+        "dnsNames": [],
+        "secretRef": {"name": "tls-{member}"},
+        "export": {
+            "pkcs12": {
+                "secretName": "out-{member}",
+                "fileName": "mx.p12",
+                "passphraseSecretKeyRef": {"name": "passphrase", "key": "text"},
+            }
+        },
+    }
+    secrets: dict[str, Keep] = {"passphrase": Keep("passphrase", {"text": b"secret"})}
+    secrets |= {f"tls-default-{n}": tls_secret(f"tls-default-{n}", f"mx{n}.example.com") for n in range(2)}
+    secrets, _ = lived(gateway(replicas=2), certificate(**spec), secrets=secrets)
+    assert {"out-default-0", "out-default-1"} <= secrets.keys()
+    del secrets["tls-default-1"]
+    _, plan = lived(gateway(replicas=2), certificate(**spec), secrets=secrets)
+    assert plan.retired == ()
+    after, _ = lived(gateway(replicas=1), certificate(**spec), secrets=secrets)
+    assert "out-default-1" not in after
+
+
 def test_a_rotated_secret_of_someone_else_is_followed():
     spec: dict[str, Any] = {"level": None, "dnsNames": [], "secretRef": {"name": "theirs"}}
     before = {"theirs": tls_secret("theirs", "mx.example.com")}

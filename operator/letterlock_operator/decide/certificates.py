@@ -50,6 +50,8 @@ class Judged:
     warnings: tuple[Verdict, ...] = ()
     exports: tuple[SecretOrder, ...] = ()
     retired: tuple[Retire, ...] = ()
+    earlier: Mapping[str, str] = field(default_factory=dict[str, str])
+    """By member: the file that is in use where there is no pair now (Machine level)."""
     unfit: bool = False
     """Whether there is no room for it among what members mount: `ready` says so, and what was served before stays."""
 
@@ -87,7 +89,8 @@ class Judged:
         """The certificate as members use it; None: there is nothing to serve."""
         if not self.chains or self.unfit:
             return None
-        files = {member: tls_file_name(chain.pem) for member, chain in self.chains.items()}
+        files = {member: file for member, file in self.earlier.items() if member in self.slots}
+        files |= {member: tls_file_name(chain.pem) for member, chain in self.chains.items()}
         names = sorted({name for chain in self.chains.values() for name in chain.names})
         if "" in files:
             return ServedCertificate(name=name, file=files[""], demo=demo, names=names)
@@ -162,7 +165,7 @@ def _judge(
     if ready.holds and stray is not None:
         ready = false(Type.READY, stray)
     judged = Judged(accepted(None), ready, level, slots)
-    exported = exporting.judge(certificate, judged.chains, world)
+    exported = exporting.judge(certificate, slots.keys(), judged.chains, world)
     mine = {key: one for key, one in lists.items() if one.serves(gateway)}
     warnings = [*_warnings(judged, world, name, gateway, mine)]
     if exported.warning is not None:

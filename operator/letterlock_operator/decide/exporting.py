@@ -3,7 +3,7 @@
 Called by `certificates`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from letterlock_api.certificate import Certificate, PKCS12Export
@@ -25,8 +25,10 @@ class Exported:
     retired: tuple[Retire, ...] = ()
 
 
-def judge(certificate: Certificate, chains: Mapping[str, Chain], world: World) -> Exported:
-    """The exports of a certificate whose pairs are `chains`, by member."""
+def judge(
+    certificate: Certificate, members: Collection[str], chains: Mapping[str, Chain], world: World
+) -> Exported:
+    """The exports of a certificate that is for `members` (`""`: all), and whose pairs are `chains`."""
     spec = certificate.spec.export.pkcs12 if certificate.spec.export else None
     owner = f"Certificate/{certificate.name}"
     if spec is None:
@@ -52,12 +54,12 @@ def judge(certificate: Certificate, chains: Mapping[str, Chain], world: World) -
             problem = problem or order
         elif order is not None:
             orders.append(order)
-    wanted_names = frozenset(placeholders.filled(spec.secret_name, member) for member in chains)
+    wanted_names = frozenset(placeholders.filled(spec.secret_name, member) for member in members)
     return Exported(
         tuple(orders),
         true(Type.NOT_EXPORTED, Reason.NOT_EXPORTED, f"export: {problem}") if problem else None,
-        # Without any pair nothing is known of what would be wanted.
-        _retired(owner, wanted_names, world) if chains else (),
+        # What a member has exported stays while it has no pair to export.
+        _retired(owner, wanted_names, world) if members else (),
     )
 
 

@@ -125,6 +125,15 @@ def key_files(world: World, gateway: str) -> dict[str, bytes]:
     return found
 
 
+def member_files(before: Snapshot | None, kept: Mapping[str, bytes]) -> dict[str, dict[str, str]]:
+    """By Certificate of Machine level, and by member: the file that is in use, as far as it is among those `kept`."""
+    found: dict[str, dict[str, str]] = {}
+    for one in before.served() if before is not None else ():
+        there = {member: file for member, file in one.files.items() if file in kept}
+        found.setdefault(one.name, {}).update(there)
+    return found
+
+
 def _ca_file(world: World, gateway: str, file: str) -> bytes | None:
     for number in range(names.CA_SHARDS):
         shard = world.config_maps.get(names.ca_shard(gateway, number))

@@ -1,7 +1,7 @@
 """The snapshot of one gateway, out of everything that was judged, with the files that it names."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from cryptography import x509
@@ -97,6 +97,9 @@ def draft(
 
     `kept_back`: Secrets with credentials for next hops that there is no room for.
     """
+    kept = in_place.key_files(world, gateway.name)
+    in_use = in_place.member_files(before, kept)
+    judged = {name: replace(one, earlier=in_use.get(name, {})) for name, one in judged.items()}
     old = {one.name: one for one in before.listeners} if before else {}
     mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
     demo = None
@@ -130,7 +133,7 @@ def draft(
         drains=list(scaling.drains),
         admits=None if scaling.admits is None else list(scaling.admits),
     )
-    needed = [one.file for one in trust.values()] + [file for one in _served(base) for file in _files(one)]
+    needed = [one.file for one in trust.values()] + [file for one in base.served() for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
     needed += [route.auth_file for one in entries for route in one.routes if route.auth_file is not None]
     if base.management is not None and base.management.users_file is not None:
@@ -139,7 +142,7 @@ def draft(
     snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
     made = {
         **_all_files(list(judged.values()), demo),
-        **in_place.key_files(world, gateway.name),
+        **kept,
         **asked.files,
         **managed.files,
     }
@@ -234,13 +237,6 @@ def _alerts(gateway: MailGateway) -> SnapshotAlerts:
             for one in gateway.spec.alerts.recipients
         ],
     )
-
-
-def _served(snapshot: Snapshot) -> list[ServedCertificate]:
-    found = [one for listener in snapshot.listeners for one in listener.certificates]
-    found += [one.certificate for one in snapshot.directories if one.certificate is not None]
-    found += [snapshot.management.certificate] if snapshot.management is not None else []
-    return [*found, snapshot.delivery.certificate] if snapshot.delivery.certificate else found
 
 
 def _files(one: ServedCertificate) -> list[str]:
