@@ -4,6 +4,7 @@ Called by `resource_commands`, which registers them.
 """
 
 import os
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -75,6 +76,9 @@ def export(data: dict[str, bytes], friendly: str, secret: bytes, target: Path, *
     except Refused as refused:
         raise CommandError(f"there is nothing to export: {refused}") from refused
     content = pkcs12.write(ExportedFile(target.name, friendly, chain.pem, secret))
+    if str(target) == "-":
+        sys.stdout.buffer.write(content)
+        return
     flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if force else os.O_EXCL)
     try:
         descriptor = os.open(target, flags, _PRIVATE)

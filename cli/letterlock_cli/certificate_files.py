@@ -5,7 +5,6 @@ Called by the commands that upload certificates and import CA lists.
 
 import base64
 import binascii
-import re
 import sys
 import warnings
 from pathlib import Path
@@ -16,11 +15,12 @@ from letterlock_cli.failures import CommandError
 if TYPE_CHECKING:
     from cryptography import x509
 
+    from letterlock_operator.decide import pems
     from letterlock_operator.decide.pems import Refused
 
 # All roots of the world are some 250 KiB; what is larger than this is another file.
 _LARGEST: Final = 8 << 20
-_PKCS7: Final = re.compile(rb"-----BEGIN (PKCS7|PKCS #7 SIGNED DATA)-----(.*?)-----END \1-----", re.DOTALL)
+_PKCS7: Final = frozenset({b"PKCS7", b"PKCS #7 SIGNED DATA"})
 _UTF16: Final = (b"\xff\xfe", b"\xfe\xff")
 _UTF8_MARK: Final = b"\xef\xbb\xbf"
 _PKCS12_VERSION: Final = b"\x02\x01\x03"
@@ -51,7 +51,7 @@ def pem(given: bytes) -> bytes | None:
         given = given.decode("utf-16", errors="replace").encode()
     given = given.removeprefix(_UTF8_MARK)
     if b"-----BEGIN " in given:
-        return _PKCS7.sub(_unpacked, given)
+        return _with_certificates_of_pkcs7(given)
     if given.startswith(b"\x30"):
         return _from_der(given)
     try:  # base64 without its BEGIN and END
@@ -92,9 +92,18 @@ def _certificate(der: bytes) -> "list[x509.Certificate]":
     return [x509.load_der_x509_certificate(der)]
 
 
-def _unpacked(block: re.Match[bytes]) -> bytes:
+def _with_certificates_of_pkcs7(text: bytes) -> bytes:
+    from letterlock_operator.decide import pems
+
+    found = list(pems.blocks(text))
+    if _PKCS7.isdisjoint(one.label for one in found):
+        return text  # with its remarks: they number the blocks that are wrong
+    return b"".join(_unpacked(one) if one.label in _PKCS7 else one.whole for one in found)
+
+
+def _unpacked(block: "pems.Block") -> bytes:
     try:
-        der = base64.b64decode(b"".join(block[2].split()))
+        der = base64.b64decode(b"".join(block.body.split()))
     except binascii.Error:
-        return block[0]
-    return _from_der(der) or block[0]
+        return block.whole
+    return (_from_der(der) if block.closed else None) or block.whole

@@ -163,7 +163,9 @@ def certificate_request(
 
 def export_certificate(
     wanted: Name,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="PKCS#12 file to write, such as mx.p12.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="PKCS#12 file to write, such as mx.p12 ('-': stdout).")
+    ],
     *,
     member: Member = None,
     passphrase_file: PassphraseFile = None,
@@ -190,7 +192,10 @@ def export_certificate(
     friendly = wanted + (f" ({member})" if member else "")
     certificate_commands.export(data, friendly, given, file, force=force)
     warn([item])
-    print(f"{file} written: {part(item, 'status').get('subject') or wanted}", file=sys.stderr)
+    print(
+        f"{'file' if str(file) == '-' else file} written: {part(item, 'status').get('subject') or wanted}",
+        file=sys.stderr,
+    )
 
 
 def show_ca_list(

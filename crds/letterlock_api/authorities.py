@@ -57,16 +57,6 @@ def load_der(der: bytes) -> x509.Certificate:
         raise Unreadable(_text(error)) from error
 
 
-def load_pem(pem: bytes) -> x509.Certificate:
-    """The first certificate in `pem`, its extensions looked at. Raises Unreadable."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            return _checked(x509.load_pem_x509_certificate(pem))
-    except PARSE_ERRORS as error:
-        raise Unreadable(_text(error)) from error
-
-
 def load_all(pem: bytes) -> list[x509.Certificate]:
     """All certificates in `pem`; none in a text without any. Raises Unreadable where one of them is broken."""
     if b"-----BEGIN" not in pem:

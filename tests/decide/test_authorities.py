@@ -1,5 +1,8 @@
 """Decisions about CA lists: what counts, what is left out and named, and when a list is refused."""
 
+import base64
+import textwrap
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
@@ -8,7 +11,7 @@ import pytest
 import trustme
 from cryptography import x509
 
-from letterlock_operator.decide import decide
+from letterlock_operator.decide import decide, imports
 from letterlock_operator.plan import Plan
 from letterlock_operator.world import InvalidResource, Keep, Unreadable
 from tests.decide.builders import (
@@ -227,6 +230,30 @@ def test_what_is_no_certificate_is_named_and_takes_nothing_with_it(text: str, re
     (said,) = reasons(plan)
     assert said.startswith(reason)
     assert plan.statuses["CAList", "own"].model_dump()["count"] == 1
+
+
+def _trusted(pem: str) -> str:
+    """As `openssl x509 -trustout` writes it: with settings of its own behind the certificate."""
+    body = "".join(pem.strip().splitlines()[1:-1])
+    longer = base64.b64encode(base64.b64decode(body) + b"\x30\x00").decode()
+    return f"-----BEGIN TRUSTED CERTIFICATE-----\n{longer}\n-----END TRUSTED CERTIFICATE-----\n"
+
+
+WRITTEN: dict[str, Callable[[str, str], str]] = {
+    "the first without a line end": lambda one, two: one.strip() + two,
+    "with a blank between them": lambda one, two: one.strip() + " \t" + two,
+    "with Windows' mark and line ends": lambda one, two: "\ufeff" + (one + two).replace("\n", "\r\n"),
+    "indented, with hard spaces": lambda one, two: textwrap.indent(one + two, "  ").replace("\n", "\u00a0\n"),
+    "as openssl writes trusted ones": lambda one, two: _trusted(one) + two,
+}
+
+
+@pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN.keys())
+def test_however_it_is_written_a_list_holds_the_same(written: Callable[[str, str], str]):
+    one, two = (Issued.make(name, ca=True, now=NOW).text for name in ("one", "two"))
+    found = imports.usable(imports.read(written(one, two).encode()), (), NOW)
+    assert found.rejected == ()
+    assert {one.subject for one in found.entries} == {"CN=one", "CN=two"}
 
 
 def in_place(plan: Plan, *names: str) -> dict[str, Keep]:

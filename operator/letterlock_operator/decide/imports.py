@@ -4,7 +4,7 @@ Called by `authorities`, and by the commands that import and show lists.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
@@ -16,9 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from letterlock_api import authorities
 from letterlock_api.authorities import Role
 from letterlock_api.calist import RejectedCertificate
+from letterlock_operator.decide import pems
+from letterlock_operator.decide.pems import Block
 
 # At the beginning of a line only: a heading that quotes one begins no block.
 _BEGIN: Final = re.compile(rb"^[ \t]*-----BEGIN ([A-Z0-9 ]{1,40})-----", re.MULTILINE)
+_NEXT: Final = re.compile(rb"[ \t]*-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_MARK: Final = b"\xef\xbb\xbf"  # of Windows' editors
 _CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
 
 
@@ -84,20 +88,16 @@ def read(source: bytes) -> Text:
     def reject(number: int, reason: str, entry: Entry | None = None) -> None:
         rejected.append((number, entry.rejected(reason) if entry else RejectedCertificate(reason=reason)))
 
-    begins = list(_BEGIN.finditer(source))
-    for number, begin in enumerate(begins, start=1):
-        label, end = begin[1], begins[number].start() if number < len(begins) else len(source)
-        if label not in _CERTIFICATES:
-            reject(number, f"block {number} is no certificate but {label.decode().lower()}")
+    for number, block in enumerate(_blocks(source.removeprefix(_MARK)), start=1):
+        if block.label not in _CERTIFICATES:
+            reject(number, f"block {number} is no certificate but {block.label.decode().lower()}")
             continue
-        closing = b"-----END " + label + b"-----"
-        body, closed, _ = source[begin.start() : end].partition(closing)
-        if not closed:
+        if not block.closed:
             reject(number, f"block {number} is not a certificate: its END line is missing")
             continue
         try:
-            entry = _entry(number, body + closing)
-        except authorities.Unreadable:
+            entry = _entry(number, pems.der(block.body))
+        except ValueError:
             reject(number, f"block {number} is not a certificate")
             continue
         problem = _never(entry, known=entry.fingerprint in entries)
@@ -135,8 +135,21 @@ def usable(text: Text, others: Iterable[Text], now: datetime) -> Usable:
     )
 
 
-def _entry(number: int, block: bytes) -> Entry:
-    certificate = authorities.load_pem(block)
+def _blocks(source: bytes) -> Iterator[Block]:
+    """Blocks that begin a line, or right behind the END of one that does: files are put together without a line end."""
+    begins = list(_BEGIN.finditer(source))
+    for following, first in enumerate(begins, start=1):
+        stop = begins[following].start() if following < len(begins) else len(source)
+        begin: re.Match[bytes] | None = first
+        while begin is not None:
+            closing = b"-----END " + begin[1] + b"-----"
+            end = source.find(closing, begin.end(), stop)
+            yield Block(begin[1], source[begin.end() : stop if end < 0 else end], closed=end >= 0)
+            begin = _NEXT.match(source, end + len(closing), stop) if end >= 0 else None
+
+
+def _entry(number: int, der: bytes) -> Entry:
+    certificate = authorities.load_der(der)
     return Entry(
         number=number,
         certificate=certificate,

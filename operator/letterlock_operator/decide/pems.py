@@ -18,7 +18,7 @@ from cryptography.utils import CryptographyDeprecationWarning
 
 from letterlock_api.conditions import Reason
 
-_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 ]{1,40})-----")
+_BEGIN: Final = re.compile(rb"-----BEGIN ([A-Z0-9 #]{1,40})-----")
 _CERTIFICATES: Final = frozenset({b"CERTIFICATE", b"X509 CERTIFICATE", b"TRUSTED CERTIFICATE"})
 _NOT_BASE64: Final = re.compile(rb"[^A-Za-z0-9+/]+")
 # A chain has a handful; a list of authorities some hundreds, and is read elsewhere.
@@ -53,6 +53,12 @@ class Block:
     """What stands between its BEGIN and its END, or up to the next BEGIN."""
     closed: bool
     """Whether it has an END."""
+
+    @property
+    def whole(self) -> bytes:
+        """The block as it was, on lines of its own."""
+        end = b"-----END %s-----\n" % self.label if self.closed else b"\n"
+        return b"-----BEGIN %s-----" % self.label + self.body + end
 
     @property
     def pem(self) -> bytes:
@@ -98,14 +104,18 @@ def certificates(text: bytes, *, most: int | None = _MOST) -> list[x509.Certific
     )
 
 
-def _certificate(body: bytes, number: int) -> x509.Certificate:
+def der(body: bytes) -> bytes:
+    """What a certificate's block holds. Raises ValueError where that is no base64."""
     digits = _NOT_BASE64.sub(b"", body)
+    return _first_value(base64.b64decode(digits + b"=" * (-len(digits) % 4)))
+
+
+def _certificate(body: bytes, number: int) -> x509.Certificate:
     try:
-        der = base64.b64decode(digits + b"=" * (-len(digits) % 4))
         with warnings.catch_warnings():
             # Serial numbers of 0 and the like: old, and used all the same.
             warnings.simplefilter("ignore", CryptographyDeprecationWarning)
-            certificate = x509.load_der_x509_certificate(_first_value(der))
+            certificate = x509.load_der_x509_certificate(der(body))
         # Parsed lazily: what is broken inside shall show now, and not when it is served.
         certificate.public_key()
         _ = (certificate.subject, certificate.issuer, certificate.extensions, certificate.not_valid_after_utc)
@@ -116,13 +126,13 @@ def _certificate(body: bytes, number: int) -> x509.Certificate:
     return certificate
 
 
-def _first_value(der: bytes) -> bytes:
+def _first_value(content: bytes) -> bytes:
     """The first DER value: a TRUSTED CERTIFICATE carries OpenSSL's own settings behind it."""
-    if len(der) < 2 or der[1] < 0x80:
-        return der
-    octets = der[1] & 0x7F
-    length = int.from_bytes(der[2 : 2 + octets])
-    return der[: 2 + octets + length]
+    if len(content) < 2 or content[1] < 0x80:
+        return content
+    octets = content[1] & 0x7F
+    length = int.from_bytes(content[2 : 2 + octets])
+    return content[: 2 + octets + length]
 
 
 def _said(error: Exception) -> str:
