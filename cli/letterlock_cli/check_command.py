@@ -11,6 +11,7 @@ import typer
 from letterlock_cli import check_words, members, mounted_sets
 from letterlock_cli.failures import CommandError
 from letterlock_cli.output import Format, print_plain
+from letterlock_cli.progress import shown
 from letterlock_cli.queue_commands import Member
 from letterlock_cli.resource_commands import (
     Context,
@@ -91,7 +92,10 @@ def _from_here(where: Where, asked: dict[str, Any], gateway: str) -> dict[str, A
 
     taken = mounted_sets.take(where, gateway, "", asked["domain"])
     try:
-        found = checking.check(taken.snapshot, taken.files, mounted_sets.first_member(taken.gateway), asked)
+        with shown(f"connecting as delivery to {asked['domain']} would"):
+            found = checking.check(
+                taken.snapshot, taken.files, mounted_sets.first_member(taken.gateway), asked
+            )
     except MountRefused as problem:
         raise CommandError(f"the set of MailGateway {taken.gateway} cannot be used: {problem}") from problem
     return {"from": _HERE, **found}

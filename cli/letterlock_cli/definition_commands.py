@@ -14,6 +14,7 @@ import typer
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, conditions, part
 from letterlock_cli.options import Context, Kubeconfig
+from letterlock_cli.progress import shown
 
 if TYPE_CHECKING:
     from letterlock_operator.api import API
@@ -80,7 +81,8 @@ async def _apply(kubeconfig: str | None, context: str | None, *, dry_run: bool) 
     try:
         async with api.API(where) as client:
             applied = [name for kind in KINDS if (name := await _one(client, kind, dry_run=dry_run))]
-            await _established(client, applied)
+            with shown("waiting until the API server serves them"):
+                await _established(client, applied)
     except api.APIError as error:
         raise CommandError(f"resource definitions could not be applied: {error}") from error
 

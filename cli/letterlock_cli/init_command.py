@@ -15,6 +15,7 @@ import typer
 
 from letterlock_cli.failures import CommandError
 from letterlock_cli.options import Context, Kubeconfig, Namespace
+from letterlock_cli.progress import shown
 from letterlock_cli.source import Where
 
 if TYPE_CHECKING:
@@ -221,21 +222,26 @@ def _apply(where: Where, manifests: list[dict[str, Any]], *, force: bool) -> Non
     from letterlock_cli.targets import target
 
     there = target(where)
-    present = [one for one in manifests if there.find(one["kind"], one["metadata"]["name"]) is not None]
+    with shown("looking what is there already"):
+        present = [one for one in manifests if there.find(one["kind"], one["metadata"]["name"]) is not None]
     if present and not force:
         named = ", ".join(f"{one['kind']}/{one['metadata']['name']}" for one in present)
         raise CommandError(f"{named} is there already: --force replaces it")
     for one in manifests:
-        if one in present:
-            spec = one["spec"]
-            print(
-                there.change(
-                    one["kind"], one["metadata"]["name"], lambda item, spec=spec: item.update(spec=spec)
-                )
-            )
-        else:
-            print(there.create(one))
+        kind, name = one["kind"], one["metadata"]["name"]
+        with shown(f"applying {kind}/{name}"):
+            if one in present:
+                spec = one["spec"]
+                done = there.change(kind, name, lambda item, spec=spec: item.update(spec=spec))
+            else:
+                done = there.create(one)
+        print(done)
+    chosen = "".join(
+        f" {option} {value}"
+        for option, value in (("-n", where.namespace), ("--context", where.context))
+        if value
+    )
     print(
-        "kubectl wait --for=condition=Programmed --timeout=5m mailgateway/default listener/public",
+        f"kubectl wait{chosen} --for=condition=Programmed --timeout=5m mailgateway/default listener/public",
         file=sys.stderr,
     )

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import name, part
+from letterlock_cli.progress import shown
 from letterlock_cli.source import Where, client, state_directory
 
 if TYPE_CHECKING:
@@ -40,9 +41,11 @@ class Answer:
 def ask(where: Where, request: Request, member: str = "") -> list[Answer]:
     """What each member (or only `member`) says, by name. Raises CommandError where there is none to ask."""
     if where.directory is not None or where.state is not None:
-        found = _in_folder(state_directory(where), request, member)
+        with shown("asking the members"):
+            found = _in_folder(state_directory(where), request, member)
     else:
-        found = asyncio.run(_on_cluster(where, request, member))
+        with shown("asking the members in their pods"):
+            found = asyncio.run(_on_cluster(where, request, member))
     if not found:
         what = f"member {member}" if member else "member"
         raise CommandError(f"there is no {what} to ask: see `letterlock status`")

@@ -43,7 +43,8 @@ Results are on stdout; warnings, progress and errors on stderr. Colours come on 
 deferred, delivered, bounced, deleted), `attempts`, `nextAttempt`, `host`, `ip`, `protocol`, `cipher`,
 `verified`, `matchedName`, `reply`. What is not known is left out. Times are RFC 3339 in UTC.
 
-Completion: `source <(letterlock completion bash)`; zsh and fish likewise.
+Completion: `source <(letterlock completion bash)`; zsh and fish likewise. `kubectl letterlock <TAB>` works
+where kubectl's own completion does: `kubectl_complete-letterlock` is on the PATH beside `letterlock`.
 
 """
 

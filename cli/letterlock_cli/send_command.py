@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from letterlock_cli.failures import CommandError
+from letterlock_cli.progress import shown
 
 TLS = Literal["none", "offered", "starttls", "smtps"]
 # A gateway that was installed a moment ago is on its way.
@@ -45,17 +46,21 @@ def send_test(
     host, colon, port = server.rpartition(":")
     if not colon or not port.isdecimal():
         raise CommandError(f"{server}: write HOST:PORT, as in letterlock-inbound.mail.svc:25")
+    with shown(f"sending to {server}"):
+        said, over = _until_sent(host.strip("[]"), int(port), sender, to, tls, patience)
+    print(f"accepted for {to} over {over}: {said}")
+
+
+def _until_sent(host: str, port: int, sender: str, to: str, tls: TLS, patience: float) -> tuple[str, str]:
+    """Send it as soon as that works. Gives the final reply, and over which TLS. Raises CommandError."""
     deadline = time.monotonic() + patience
     while True:
         try:
-            said, over = asyncio.run(_send(host.strip("[]"), int(port), sender, to, tls))
+            return asyncio.run(_send(host, port, sender, to, tls))
         except _NotNow as problem:
             if time.monotonic() + _RETRY_EVERY > deadline:
-                raise CommandError(f"{server}: {problem}") from None
+                raise CommandError(f"{host}:{port}: {problem}") from None
             time.sleep(_RETRY_EVERY)
-            continue
-        print(f"accepted for {to} over {over}: {said}")
-        return
 
 
 class _NotNow(Exception):  # noqa: N818 - says what happened

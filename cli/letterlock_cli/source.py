@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from letterlock_cli.failures import CommandError
 from letterlock_cli.objects import Object, part
+from letterlock_cli.progress import shown
 
 if TYPE_CHECKING:
     from letterlock_operator.api import API
@@ -41,7 +42,8 @@ def resources(where: Where, *kinds: str, quiet: bool = False) -> list[Object]:
     wanted = kinds or tuple(KINDS)
     if where.directory is not None or where.state is not None:
         return _from_folder(where, wanted, quiet=quiet)
-    return asyncio.run(_from_cluster(where, wanted))
+    with shown("reading from the cluster"):
+        return asyncio.run(_from_cluster(where, wanted))
 
 
 def resource(where: Where, kind: str, wanted: str, *, quiet: bool = False) -> Object:
@@ -63,7 +65,8 @@ def secret(where: Where, name: str) -> dict[str, bytes]:
         if keep is None:
             raise CommandError(f"Secret {name} is not there yet: does `letterlock up` run?")
         return dict(keep.data)
-    found = asyncio.run(_secret_from_cluster(where, name))
+    with shown("reading from the cluster"):
+        found = asyncio.run(_secret_from_cluster(where, name))
     return {key: base64.b64decode(value) for key, value in part(found, "data").items()}
 
 

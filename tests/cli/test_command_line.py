@@ -15,7 +15,7 @@ from letterlock_cli import reference
 from letterlock_cli.main import app, keep_lines
 from tests.cli.commands import letterlock, well
 from tests.cli.test_wizard import Terminal
-from tests.harness import programs
+from tests.harness import apiserver, programs
 
 BIN = Path(sys.executable).parent
 ENVIRONMENT = os.environ | {"PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -154,6 +154,31 @@ def test_zsh_completes_at_a_terminal(tmp_path: Path) -> None:
         process.wait(60)
 
 
+@pytest.mark.parametrize(
+    ("words", "fits"),
+    [
+        (["certif"], ["certificate", ":4"]),
+        (["certificate", "ex"], ["export", ":4"]),
+        (["status", "--na"], ["--namespace", ":4"]),
+        (["completion", ""], ["bash", "zsh", "fish", ":4"]),
+        (["status", "--dir", ""], [":0"]),  # a folder, which the shell knows
+        (["certificate", "show", "it's"], [":0"]),
+    ],
+    ids=" ".join,
+)
+def test_kubectl_completes(words: list[str], fits: list[str]) -> None:
+    kubectl = apiserver.binaries() / "kubectl"
+    done = subprocess.run(
+        [kubectl, "__complete", "letterlock", *words],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+        env=ENVIRONMENT,
+    )
+    assert [line.split("\t")[0] for line in done.stdout.splitlines()] == fits
+
+
 def test_programs_are_on_the_path() -> None:
-    for name in ("letterlock", "kubectl-letterlock"):
+    for name in ("letterlock", "kubectl-letterlock", "kubectl_complete-letterlock"):
         assert shutil.which(name, path=str(BIN)), name
