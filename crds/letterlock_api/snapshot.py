@@ -274,6 +274,14 @@ class Drain(Lenient):
     """Addresses of members that stay; none: it delivers what it has by itself."""
 
 
+class SnapshotMember(Lenient):
+    """A member of the gateway, for the others."""
+
+    name: str
+    host: str
+    """Where it is asked: an address, or a name that pods of the namespace know."""
+
+
 class Snapshot(Lenient):
     """All that a member needs."""
 
@@ -298,6 +306,8 @@ class Snapshot(Lenient):
     """Members that are to go."""
     admits: list[str] | None = None
     """Members that may take mail in; a new one is named once it runs. None: all."""
+    members: list[SnapshotMember] = Field(default_factory=list[SnapshotMember])
+    """All members there should be, where their pages ask one another; empty: this one is alone, or has no pages."""
     files: list[FileName] = Field(default_factory=list)
     """Every file that this snapshot names."""
     digests: dict[str, str] = Field(default_factory=dict)

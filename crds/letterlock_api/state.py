@@ -10,6 +10,8 @@ from letterlock_api.destinationcontrol import FailingDomain, LastTLS
 STATE_PATH: Final = "/state"
 # Where a member takes messages of another one that is to go: same port, same CA, but only members may.
 HANDOVER_PATH: Final = "/handover"
+# What the management pages of one member ask those of the others: same port, members only, and nothing but reading.
+LOOK_PATH: Final = "/look"
 STATE_PORT: Final = 9443
 HEALTH_PORT: Final = 9080
 # Files of the member's own TLS identity towards the operator, in the same mount.

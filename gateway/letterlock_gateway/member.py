@@ -17,7 +17,7 @@ from typing import Final
 
 from letterlock_gateway import channel, mount, watching
 from letterlock_gateway.handover import letters, taking
-from letterlock_gateway.manage import control, gauges, stored
+from letterlock_gateway.manage import control, gathering, gauges, stored
 from letterlock_gateway.manage.alerting import Alerting
 from letterlock_gateway.manage.endpoints import Endpoints, Facts
 from letterlock_gateway.manage.merging import Refusal, Report, merge
@@ -79,13 +79,20 @@ class Member:
         self._sessions = SessionDays(options.spool)
         self._alerting = Alerting(options.spool, log, self._store, self._failing_in_tls, self._metrics)
         self._pages = Pages(options, log)
+        self._others = gathering.Gathering(options.state_port, lambda: mount.read_identity(options.mount))
         self._mounted: mount.MountedSet | None = None
         self._shared = secrets.token_bytes()
 
     async def run(self) -> None:
         """Take sets and gather reports. Raises OSError if the endpoints cannot be bound."""
         options = self._options
-        facts = Facts(state=self._state, ready=self.ready, metrics=self._measured, adopt=self._adopt)
+        facts = Facts(
+            state=self._state,
+            ready=self.ready,
+            metrics=self._measured,
+            adopt=self._adopt,
+            look=self._pages.look,
+        )
         endpoints = await Endpoints.open(
             options.state_address, options.state_port, options.health_port, facts
         )
@@ -152,6 +159,8 @@ class Member:
             return {"member": self._options.member, "mount": mounted, "snapshot": running}
         if order["do"] == control.STATE:
             return {"state": json.loads(self._state())}
+        if order["do"] == gathering.DO:
+            return await self._others.carry_out(order)
         if order["do"] in (stored.DO, taking.DO):
             return {"done": [], "busy": [], "problems": ["mail comes in by listeners only"]}
         numbers = {mid % NUMBER_STEP for mid in order["mids"]}

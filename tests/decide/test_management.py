@@ -1,15 +1,26 @@
 """HTTPS management: what members shall serve, and what is said where it is not what was asked for (H1, H2, C8, C10)."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from letterlock_api.certificate import CertificateStatus
-from letterlock_api.snapshot import users_file_name
-from letterlock_operator.decide import objects
+from letterlock_api.snapshot import Snapshot, users_file_name
+from letterlock_operator.decide import decide, objects
 from letterlock_operator.plan import Plan
-from letterlock_operator.world import Keep, Unreadable
-from tests.decide.builders import ca_list, ca_pem, certificate, condition, gateway, listener, settled, verdict
+from letterlock_operator.world import Keep, Member, Unreadable
+from tests.decide.builders import (
+    NOW,
+    ca_list,
+    ca_pem,
+    certificate,
+    condition,
+    gateway,
+    listener,
+    settled,
+    verdict,
+)
 
 HASH = "$2b$10$" + "a" * 53
 HTTPS: dict[str, Any] = {
@@ -53,6 +64,29 @@ def test_the_pages_are_served_with_the_chosen_certificate_to_the_users_of_the_se
     status = plan.statuses["Certificate", "web"]
     assert isinstance(status, CertificateStatus)
     assert status.used_by == ["MailGateway/default"]
+
+
+def test_members_whose_pages_ask_each_other_are_named_also_those_that_are_to_go():
+    world, _ = settled(gateway(management=HTTPS), certificate("web"), secrets=people())
+
+    def snapshot(members: int) -> Snapshot:
+        there = tuple(Member(f"default-{one}", True, None) for one in range(members))
+        seen = replace(world, scales={"default": members}, members={"default": there})
+        return decide(seen, NOW).mounts["default"].snapshot
+
+    assert [(one.name, one.host) for one in snapshot(2).members] == [
+        ("default-0", "default-0.default-members"),
+        ("default-1", "default-1.default-members"),
+    ]
+    # A member more is no resource of another content.
+    assert [one.name for one in snapshot(1).members] == ["default-0"]
+    assert snapshot(1).digests == snapshot(2).digests
+    assert decide(world, NOW).mounts["default"].snapshot.members == []  # one member, and no cluster
+
+
+def test_nobody_is_named_where_nobody_asks():
+    world, _ = settled(gateway())
+    assert decide(replace(world, scales={"default": 2}), NOW).mounts["default"].snapshot.members == []
 
 
 def test_without_https_there_is_nothing_and_its_service_goes():

@@ -50,6 +50,7 @@ class Client:
     certificate: Path | None = None
     source: str = "127.0.0.1"
     cookie: str = ""
+    address: str = "127.0.0.1"
 
     def context(self) -> ssl.SSLContext:
         """What it connects with."""
@@ -109,7 +110,7 @@ class _Connection(http.client.HTTPSConnection):
     """To loopback, verified against the pages' name."""
 
     def __init__(self, client: Client) -> None:
-        super().__init__("127.0.0.1", client.port, timeout=60, source_address=(client.source, 0))
+        super().__init__(client.address, client.port, timeout=60, source_address=(client.source, 0))
         self._verifying = client.context()
 
     def connect(self) -> None:

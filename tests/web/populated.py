@@ -38,7 +38,7 @@ HOSTILE_LOCAL: Final = '"<img src=x onerror=alert(2)>"'
 NOW: Final = datetime.now(UTC)
 
 
-def _day_before(member_spool: Path) -> None:
+def fill_day(member_spool: Path) -> None:
     """Mail of the last day, through the spool's own door with a clock that is set."""
     # In a thread: a test may have an event loop of its own here.
     with ThreadPoolExecutor(1) as thread:
@@ -93,7 +93,7 @@ async def _one(spool: Spool, serial: int) -> None:
 @contextmanager
 def populated(directory: Path, *, many: int = MANY) -> Generator[Managed]:
     """Such a member, with `many` destination controls."""
-    with managed(directory, before=_day_before) as found:
+    with managed(directory, before=fill_day) as found:
         files = found.files
         bad_ca = Issued.make(f"CA {HOSTILE}", ca=True, signs=True, days=(-300, 20), now=NOW)
         soon = Issued.make(HOSTILE, names=["soon.example"], days=(-300, 9), now=NOW)

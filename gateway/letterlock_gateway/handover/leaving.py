@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from letterlock_api.snapshot import Drain
-from letterlock_gateway import mount
+from letterlock_gateway import mount, peers
 from letterlock_gateway.deliver import Delivery
 from letterlock_gateway.handover import letters, sending
 from letterlock_gateway.options import Options
@@ -184,10 +184,10 @@ class Leaving:
         for peer in (*drain.peers[first:], *drain.peers[:first]):
             try:
                 there = await sending.send(peer, self._options.state_port, context, letter)
-            except sending.PeerRefused as refusal:
+            except peers.PeerRefused as refusal:
                 self._tell(str(refusal))
                 continue
-            except sending.PeerSilent as silence:
+            except peers.PeerSilent as silence:
                 self._tell(str(silence))
                 self._doubtful.append((group, peer))
                 return False
@@ -248,7 +248,7 @@ class Leaving:
         identity = mount.read_identity(self._options.mount)
         try:
             if identity is not None:
-                return sending.context_of(identity)
+                return peers.context_of(identity)
             self._tell("there is no certificate to prove ourselves with")
         except (contexts.BadCertificate, ssl.SSLError) as problem:
             self._tell(f"our certificate cannot be used: {problem}")

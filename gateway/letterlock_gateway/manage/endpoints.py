@@ -1,4 +1,4 @@
-"""What a member answers: `/state` to the operator and `/handover` to other members (mutual TLS).
+"""What a member answers: `/state` to the operator, `/handover` and `/look` to other members (mutual TLS).
 
 Health and metrics to whoever asks. Run by the supervisor. A few questions without parameters are no reason to load a
 web framework (0.2 s of every start): HTTP/1.1, one answer per connection.
@@ -12,7 +12,13 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 
-from letterlock_api.state import HANDOVER_PATH, INTERNAL_CLIENT_NAME, INTERNAL_SERVER_NAME, STATE_PATH
+from letterlock_api.state import (
+    HANDOVER_PATH,
+    INTERNAL_CLIENT_NAME,
+    INTERNAL_SERVER_NAME,
+    LOOK_PATH,
+    STATE_PATH,
+)
 from letterlock_gateway.manage.stored import NotStored
 from letterlock_gateway.mount import Identity
 from letterlock_gateway.report.metrics import CONTENT_TYPE
@@ -26,6 +32,10 @@ _HEAD_LIMIT: Final = 16384
 _LETTER_SECONDS: Final = 120.0
 _LETTER_LIMIT: Final = 1 << 30
 _LETTERS: Final = 8
+# The same for a question of another member's pages.
+_LOOK_SECONDS: Final = 15.0
+_LOOK_LIMIT: Final = 16384
+_LOOKS: Final = 8
 _REASONS: Final = {
     200: "OK",
     400: "Bad Request",
@@ -35,6 +45,10 @@ _REASONS: Final = {
     413: "Content Too Large",
     503: "Service Unavailable",
 }
+
+
+class NotAnswered(Exception):  # noqa: N818 - says what is
+    """A question of another member's pages that is not answered. The text says why."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +61,8 @@ class Answer:
 
 
 type Respond = Callable[[str, asyncio.StreamWriter], Answer]
+type Look = Callable[[bytes], Awaitable[bytes]]
+"""Answers a question of another member's pages; raises NotAnswered."""
 type Take = Callable[[str, asyncio.StreamReader, asyncio.StreamWriter, int], Awaitable[Answer]]
 
 
@@ -61,6 +77,7 @@ class Facts:
     """Takes a message that another member hands over, and gives its number; raises NotStored."""
     metrics: Callable[[], bytes]
     """As Prometheus reads them."""
+    look: Look
 
 
 class Endpoints:
@@ -74,6 +91,7 @@ class Endpoints:
         self._health: asyncio.Server | None = None
         self._identity: Identity | None = None
         self._letters = asyncio.Semaphore(_LETTERS)
+        self._looks = asyncio.Semaphore(_LOOKS)
 
     @classmethod
     async def open(cls, address: str, state_port: int, health_port: int, facts: Facts) -> Self:
@@ -102,7 +120,7 @@ class Endpoints:
         context.verify_mode = ssl.CERT_REQUIRED
         before = self._state
         # Both accept from one socket for a moment: no connection is refused.
-        self._state = await _start(self._state_socket, self._answer_state, context, self._take_letter)
+        self._state = await _start(self._state_socket, self._answer_state, context, self._take)
         self._identity = identity
         if before is not None:
             before.close()
@@ -131,14 +149,35 @@ class Endpoints:
             return Answer(200, self._facts.state(), "application/json")
         return Answer(404, b"ask for /state\n")
 
-    async def _take_letter(
+    async def _take(
         self, path: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, length: int
     ) -> Answer:
-        """A message that another member hands over. Its number here is the answer once it is on disk."""
         if INTERNAL_SERVER_NAME not in _client_names(writer):
             return Answer(403, b"this certificate is not a member's\n")
-        if path != HANDOVER_PATH:
-            return Answer(404, b"post to /handover\n")
+        if path == HANDOVER_PATH:
+            return await self._take_letter(reader, length)
+        if path == LOOK_PATH:
+            return await self._answer_look(reader, length)
+        return Answer(404, b"post to /handover or /look\n")
+
+    async def _answer_look(self, reader: asyncio.StreamReader, length: int) -> Answer:
+        """A question of another member's pages: they show the whole gateway, whomever a browser asked."""
+        if not 0 < length <= _LOOK_LIMIT:
+            return Answer(413, b"no question has that size\n")
+        if self._looks.locked():
+            return Answer(503, b"too much is asked at this moment\n")
+        async with self._looks:
+            try:
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    answer = await self._facts.look(await reader.readexactly(length))
+            except NotAnswered as problem:
+                return Answer(503, f"{problem}\n".encode())
+            except TimeoutError:
+                return Answer(503, b"the answer takes too long\n")
+            return Answer(200, answer, "application/json")
+
+    async def _take_letter(self, reader: asyncio.StreamReader, length: int) -> Answer:
+        """A message that another member hands over. Its number here is the answer once it is on disk."""
         if not 0 < length <= _LETTER_LIMIT:
             return Answer(413, b"no message has that size\n")
         async with self._letters:

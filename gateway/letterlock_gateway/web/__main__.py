@@ -22,6 +22,7 @@ from letterlock_gateway.report.log import Log
 from letterlock_gateway.web.handed import Handed
 from letterlock_gateway.web.serving import Serving
 from letterlock_gateway.web.site import Site
+from letterlock_gateway.web.sources import NoAnswer
 
 # Mail comes first: on a machine without time to spare the pages wait.
 _NICE: Final = 10
@@ -62,13 +63,31 @@ async def _run(end: socket.socket) -> None:
     site = Site(options, log)
     serving = Serving(site, options, log)
     retrying: asyncio.Task[None] | None = None
+    answering: set[asyncio.Task[None]] = set()
     while (message := await messages.receive()) is not None:
+        if message["kind"] == "look":
+            # As many at a time as the supervisor lets in.
+            task = asyncio.create_task(_answer(site, message, messages), name="look")
+            answering.add(task)
+            task.add_done_callback(answering.discard)
+            continue
         if retrying is not None:
             retrying.cancel()
         handed = await asyncio.to_thread(Handed.of, message)
         site.show(handed)
         retrying = asyncio.create_task(_serve(serving, handed, messages), name="serve")
     await serving.close()
+
+
+async def _answer(site: Site, message: channel.Message, messages: channel.Channel) -> None:
+    """Answer what the pages of another member ask."""
+    text, problem = "", ""
+    try:
+        text = await site.look(message["question"])
+    except NoAnswer as failure:
+        problem = str(failure)
+    answer = {"kind": "answer", "number": message["number"], "text": text, "problem": problem}
+    await messages.send(channel.encode(answer))
 
 
 async def _serve(serving: Serving, handed: Handed, messages: channel.Channel) -> None:
@@ -81,7 +100,8 @@ async def _serve(serving: Serving, handed: Handed, messages: channel.Channel) ->
         except (OSError, ValueError) as error:
             problem = str(error)
         if not problem or problem != said:
-            await messages.send(channel.encode({"served": handed.served, "problem": problem}))
+            serves = {"kind": "serves", "served": handed.served, "problem": problem}
+            await messages.send(channel.encode(serves))
         if not problem:
             return
         said = problem

@@ -11,9 +11,11 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from itertools import count
 from typing import Final
 
 from letterlock_gateway import channel
+from letterlock_gateway.manage.endpoints import NotAnswered
 from letterlock_gateway.options import Options
 from letterlock_gateway.report.log import Log
 
@@ -41,6 +43,9 @@ class Pages:
         self._serves = ""
         self._problem: str = _STARTING
         self._left_out = ""
+        self._heard_by: channel.Channel | None = None
+        self._asked: dict[int, asyncio.Future[channel.Message]] = {}
+        self._numbers = count()
 
     def use(self, message: bytes | None, served: str) -> None:
         """Serve by this from now on (`handed.message`, `handed.served`); None: serve nothing."""
@@ -67,6 +72,29 @@ class Pages:
         if self._left_out:
             return self._left_out
         return "" if self._wanted is None else self._problem
+
+    async def look(self, question: bytes) -> bytes:
+        """What the pages of this member answer to another member's. Raises NotAnswered.
+
+        They read the spools, and not this process: a question must not keep it from anything.
+        """
+        messages = self._heard_by
+        if messages is None or not self._serves:
+            raise NotAnswered(self.problem or "it serves no management pages")
+        number = next(self._numbers)
+        waiting = self._asked[number] = asyncio.get_running_loop().create_future()
+        try:
+            sent = channel.encode(
+                {"kind": "look", "number": number, "question": question.decode(errors="replace")}
+            )
+            if not await messages.send(sent):
+                raise NotAnswered("its management pages have ended")
+            answer = await waiting
+        finally:
+            del self._asked[number]
+        if answer["problem"]:
+            raise NotAnswered(str(answer["problem"]))
+        return str(answer["text"]).encode()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -110,16 +138,21 @@ class Pages:
             except OSError:
                 messages.close()
                 raise
+        self._heard_by = messages
         feeding = asyncio.create_task(self._feed(messages), name="pages")
         hearing = asyncio.create_task(self._hear(messages), name="pages heard")
         try:
             # Fed to the end: nothing is wanted any more. Heard to the end: it has gone.
             await asyncio.wait({feeding, hearing}, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            self._heard_by = None
             feeding.cancel()
             hearing.cancel()
             await asyncio.gather(feeding, hearing, return_exceptions=True)
             messages.close()
+            for one in self._asked.values():
+                if not one.done():
+                    one.set_result({"problem": "its management pages have ended"})
             status = await _ended(process)
         return status
 
@@ -138,6 +171,11 @@ class Pages:
 
     async def _hear(self, messages: channel.Channel) -> None:
         while (message := await messages.receive()) is not None:
+            if message["kind"] == "answer":
+                waiting = self._asked.get(message["number"])
+                if waiting is not None and not waiting.done():
+                    waiting.set_result(message)
+                continue
             problem = str(message["problem"])
             if problem and problem not in self._problem:
                 self._log.error(f"HTTPS management: {problem}")

@@ -21,7 +21,7 @@ from letterlock_gateway.tls.trust import TrustStore
 from letterlock_gateway.web import answers, signing_in
 from letterlock_gateway.web.handed import Handed
 from letterlock_gateway.web.sessions import Session, Sessions
-from letterlock_gateway.web.sources import Sources
+from letterlock_gateway.web.sources import NoAnswer, Sources
 from letterlock_gateway.web.views import VIEWS, View
 from letterlock_gateway.web.visits import Visit
 
@@ -63,6 +63,12 @@ class Site:
             self._sessions = Sessions(handed.secret)
         self._handed = handed
         self._sources.use(handed)
+
+    async def look(self, question: str) -> str:
+        """What other members' pages get to know from this one. Raises NoAnswer."""
+        if self._handed is None:
+            raise NoAnswer("its management pages are starting")
+        return await self._sources.look(question)
 
     @web.middleware
     async def _whole(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -128,6 +134,7 @@ class Site:
             gateway=handed.snapshot.gateway,
             namespace=handed.snapshot.namespace,
             member=self._options.member,
+            several=len(handed.snapshot.members) > 1,
             demo=handed.management.certificate.demo,
             now=self._clock(),
         )

@@ -17,6 +17,9 @@ class Visit:
     gateway: str
     namespace: str
     member: str
+    """That was asked."""
+    several: bool
+    """Whether the gateway has more of them."""
     demo: bool
     """Whether the pages are served with the demo certificate (C8)."""
     now: float

@@ -32,6 +32,8 @@ class Scaling:
     replicas: int
     """Of the StatefulSet."""
     drains: tuple[Drain, ...] = ()
+    members: tuple[str, ...] = ()
+    """Names of all there are to be; empty: there is one, and nobody counts them."""
     warning: Verdict | None = None
     admits: tuple[str, ...] | None = None
     """Members that may take mail; None: all."""
@@ -78,7 +80,9 @@ def judge(world: World, gateway: MailGateway, before: Snapshot | None = None) ->
         running = {number for number, one in members.items() if _runs(one)}
         chosen = sorted({number for number in admitted | running if number < wanted} | staying)
         admits = tuple(f"{gateway.name}-{number}" for number in chosen)
-    return Scaling(max([wanted, *(number + 1 for number in held)]), drains, warning, admits)
+    replicas = max([wanted, *(number + 1 for number in held)])
+    names = tuple(f"{gateway.name}-{number}" for number in range(replicas))
+    return Scaling(replicas, drains, names, warning, admits)
 
 
 def ordinal(member: str) -> int:

@@ -17,6 +17,7 @@ from letterlock_api.snapshot import (
     SnapshotAlerts,
     SnapshotDelivery,
     SnapshotListener,
+    SnapshotMember,
     content_hash,
     member_hostname,
 )
@@ -132,6 +133,7 @@ def draft(
         trust=trust,
         drains=list(scaling.drains),
         admits=None if scaling.admits is None else list(scaling.admits),
+        members=_members(gateway.name, scaling) if managed.management is not None else [],
     )
     needed = [one.file for one in trust.values()] + [file for one in base.served() for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
@@ -164,6 +166,11 @@ def draft(
         finding or managed.finding,
         managed.warnings,
     )
+
+
+def _members(gateway: str, scaling: Scaling) -> list[SnapshotMember]:
+    """All members, by the names that their headless Service gives them: an address would change with each restart."""
+    return [SnapshotMember(name=one, host=f"{one}.{gateway}-members") for one in scaling.members]
 
 
 def _name_taken(world: World, gateway: str) -> Finding | None:
@@ -270,7 +277,15 @@ def _digests(
         if one.chains and not one.unfit
     }
     rest = base.model_copy(
-        update={"listeners": [], "destinations": [], "trust": {}, "files": [], "drains": [], "admits": None}
+        update={
+            "listeners": [],
+            "destinations": [],
+            "trust": {},
+            "files": [],
+            "drains": [],
+            "admits": None,
+            "members": [],
+        }
     )
     found[f"MailGateway/{base.gateway}"] = content_hash(rest.encode())
     return found

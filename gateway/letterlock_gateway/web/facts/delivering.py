@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from letterlock_api.snapshot import Destination
-from letterlock_api.state import DestinationState, MemberState
+from letterlock_api.state import DestinationState
 from letterlock_gateway.web.handed import Handed
 
 
@@ -48,14 +48,10 @@ def known(handed: Handed) -> list[Known]:
     return sorted(found, key=lambda one: one.destination.resource)
 
 
-def states(state: MemberState) -> Mapping[str, DestinationState]:
-    """By resource."""
-    return {one.resource: one for one in state.destinations}
-
-
-def rows(all_known: Sequence[Known], state: MemberState, wanted: str, *, failing: bool) -> list[Row]:
+def rows(
+    all_known: Sequence[Known], by_resource: Mapping[str, DestinationState], wanted: str, *, failing: bool
+) -> list[Row]:
     """Those that hold `wanted` in a name, a domain, a next hop, or among the domains that fail."""
-    by_resource = states(state)
     wanted = wanted.lower()
     found: list[Row] = []
     for one in all_known:

@@ -1,12 +1,12 @@
 """Listeners as pages show them: the summary (L5), policies, and who belongs to which sender group (L7)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from letterlock_api import receptions
 from letterlock_api.snapshot import ReceptionPolicy, SnapshotListener
-from letterlock_api.state import ListenerState, MemberState
+from letterlock_api.state import ListenerState
 from letterlock_gateway.receive.access import AccessTable, Match, NamesNeeded, client_address
 
 NO_NAME: Final = "-"
@@ -36,9 +36,8 @@ class Summary:
         return [f"{old} → {new}" for old, new in self.listener.domain_map.items()]
 
 
-def summaries(listeners: Sequence[SnapshotListener], state: MemberState) -> list[Summary]:
-    """All of them, by name."""
-    states = {one.name: one for one in state.listeners}
+def summaries(listeners: Sequence[SnapshotListener], states: Mapping[str, ListenerState]) -> list[Summary]:
+    """All of them, by name. `states`: the same."""
     return [_summary(one, states.get(one.name)) for one in sorted(listeners, key=lambda one: one.name)]
 
 

@@ -6,11 +6,10 @@ from typing import Final
 
 from aiohttp import web
 
-from letterlock_gateway.manage import told_file
 from letterlock_gateway.report import endings
 from letterlock_gateway.report.tls_failures import TLS_REASONS
 from letterlock_gateway.web import answers
-from letterlock_gateway.web.facts import certificates
+from letterlock_gateway.web.facts import certificates, gateway
 from letterlock_gateway.web.sources import Sources
 from letterlock_gateway.web.views.view import View
 from letterlock_gateway.web.visits import Visit
@@ -24,15 +23,14 @@ async def show(
 ) -> web.StreamResponse:
     """The page."""
     snapshot = sources.handed.snapshot
-    state = await sources.state()
-    try:
-        records = await asyncio.to_thread(told_file.read, sources.options.spool)
-    except (OSError, ValueError):
-        records = told_file.Records()  # the member says in its log that it cannot be read
-    told = sorted(records.told.domains.items(), key=lambda one: -one[1])
+    states, tellings = await asyncio.gather(sources.states(), sources.told())
+    latest: dict[str, float] = {}
+    for _, domains in gateway.values(tellings):
+        latest |= {domain: max(at, latest.get(domain, 0.0)) for domain, at in domains.items()}
+    told = sorted(latest.items(), key=lambda one: -one[1])
     failing = [
         (one, failing)
-        for one in state.destinations
+        for one in gateway.destinations(states).values()
         for failing in one.failing
         if failing.reason in TLS_REASONS
     ]
@@ -43,6 +41,8 @@ async def show(
         "alerts": snapshot.alerts,
         "tls_alert": snapshot.delivery.tls_alert,
         "failing": failing[:_MOST],
+        "states": states,
+        "tellings": tellings,
         "told": told[:_MOST],
         "ending": ending[:_MOST],
         "passed": passed,

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -9,7 +10,7 @@ from aiohttp import web
 from letterlock_gateway.deliver import wording
 from letterlock_gateway.manage import checking
 from letterlock_gateway.web import answers, paging
-from letterlock_gateway.web.facts import delivering
+from letterlock_gateway.web.facts import delivering, gateway
 from letterlock_gateway.web.sources import NoAnswer, Sources
 from letterlock_gateway.web.views.view import View, asked
 from letterlock_gateway.web.visits import Visit
@@ -23,7 +24,7 @@ async def show(
 ) -> web.StreamResponse:
     """The list; with `domain`, what holds for it; asked by a form, what connecting to it shows."""
     handed = sources.handed
-    state = await sources.state()
+    states = await sources.states()
     wanted, failing = asked(request, "q"), asked(request, "failing") == "1"
     text = form.get("domain", "")[:320].strip() or asked(request, "domain", 320)
     look: dict[str, Any] | None = None
@@ -38,11 +39,18 @@ async def show(
             found, problem = await _checked(sources, domain) if form else (None, "")
             look = {"problem": "", "domain": domain, "policy": its, "found": found, "unanswered": problem}
     known = sources.derived("destinations", delivering.known)
-    rows = delivering.rows(known, state, wanted, failing=failing)
+    by_resource = gateway.destinations(states)
+    page = paging.page(delivering.rows(known, by_resource, wanted, failing=failing), request.query)
+    # Of those that do well only the ones on this page are asked for.
+    asked_for = [row.known.destination.resource for row in page.rows]
+    shown = gateway.destinations(await sources.states_of(asked_for))
     values = {
-        "page": paging.page(rows, request.query),
+        "page": replace(
+            page, rows=[replace(row, state=shown.get(row.known.destination.resource)) for row in page.rows]
+        ),
+        "states": states,
         "all": len(known),
-        "failing_count": sum(bool(one.failing) for one in state.destinations),
+        "failing_count": sum(bool(one.failing) for one in by_resource.values()),
         "q": wanted,
         "failing": failing,
         "text": text,

@@ -6,7 +6,7 @@ from typing import Final
 from aiohttp import web
 
 from letterlock_gateway.web import answers, paging
-from letterlock_gateway.web.facts import listening
+from letterlock_gateway.web.facts import gateway, listening
 from letterlock_gateway.web.sources import Sources
 from letterlock_gateway.web.views.view import View, asked
 from letterlock_gateway.web.visits import Visit
@@ -16,12 +16,14 @@ async def show_all(
     sources: Sources, visit: Visit, request: web.Request, _form: Mapping[str, str]
 ) -> web.StreamResponse:
     """The summary (L5)."""
-    state = await sources.state()
-    rows = listening.summaries(sources.handed.snapshot.listeners, state)
+    states = await sources.states()
+    rows = listening.summaries(sources.handed.snapshot.listeners, gateway.listeners(states))
     wanted = asked(request, "q").lower()
     if wanted:
         rows = [one for one in rows if wanted in one.listener.name.lower() or wanted in one.interface]
-    return answers.page("listeners.html", visit, {"page": paging.page(rows, request.query), "q": wanted})
+    return answers.page(
+        "listeners.html", visit, {"page": paging.page(rows, request.query), "q": wanted, "states": states}
+    )
 
 
 async def show_one(
@@ -32,10 +34,11 @@ async def show_one(
     found = next((one for one in sources.handed.snapshot.listeners if one.name == name), None)
     if found is None:
         raise web.HTTPNotFound
-    state = await sources.state()
+    states = await sources.states()
     address, host = asked(request, "address"), asked(request, "host")
     values = {
-        "one": listening.summaries([found], state)[0],
+        "one": listening.summaries([found], gateway.listeners(states))[0],
+        "states": states,
         "listener": found,
         "address": address,
         "host": host,

@@ -1,6 +1,7 @@
-"""The first page: how the member does, what goes in and out, and what needs somebody's attention."""
+"""The first page: how the members do, what goes in and out, and what needs somebody's attention."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,8 +11,9 @@ from letterlock_api.state import MemberState
 from letterlock_gateway.report import endings
 from letterlock_gateway.spool.traffic import Series, Traffic
 from letterlock_gateway.web import answers, plots
-from letterlock_gateway.web.facts import certificates
+from letterlock_gateway.web.facts import certificates, gateway
 from letterlock_gateway.web.handed import Handed
+from letterlock_gateway.web.looks import Part
 from letterlock_gateway.web.sources import Sources
 from letterlock_gateway.web.views.view import View
 from letterlock_gateway.web.visits import Visit
@@ -29,56 +31,54 @@ class Notice:
     link: str = ""
 
 
-@dataclass(frozen=True)
-class Seen:
-    """A member, as it was seen from here."""
-
-    name: str
-    state: MemberState | None
-    problem: str = ""
-
-
 async def show(
     sources: Sources, visit: Visit, _request: web.Request, _form: Mapping[str, str]
 ) -> web.StreamResponse:
     """The page."""
     handed = sources.handed
-    state = await sources.state()
-    traffic = await sources.traffic()
-    listening = sum(one.listening for one in state.listeners)
-    found = notices(handed, state, sources.derived("watched", certificates.watched), visit.now)
+    members, days = await asyncio.gather(sources.states(), sources.days())
+    states = gateway.values(members)
+    traffic = gateway.day(days)
+    found = notices(handed, members, sources.derived("watched", certificates.watched), visit.now)
     values = {
-        "state": state,
-        "members": [Seen(state.member, state)],
+        "members": members,
         "handed": handed,
-        "current": state.snapshot == handed.hash,
-        "listening": listening,
+        "current": len(states) == len(members) and all(one.snapshot == handed.hash for _, one in states),
+        "listening": sum(one.listening for one in gateway.listeners(members).values()),
+        "listeners": len(handed.snapshot.listeners),
+        "queue": sum(one.queue for _, one in states),
         "notices": found[:_MOST],
         "more": max(0, len(found) - _MOST),
-        "incoming": plots.plot(traffic.incoming, traffic.start, traffic.step),
-        "outgoing": plots.plot(traffic.outgoing, traffic.start, traffic.step),
+        "incoming": plots.plot(traffic.incoming, traffic.start, traffic.step) if traffic else None,
+        "outgoing": plots.plot(traffic.outgoing, traffic.start, traffic.step) if traffic else None,
         "traffic": traffic,
-        "shares": _shares(traffic),
+        "shares": _shares(traffic) if traffic else {"incoming": None, "outgoing": None},
+        "uncounted": [one for one in days if one.value is None],
     }
     return answers.page("overview.html", visit, values)
 
 
-def notices(handed: Handed, state: MemberState, watched: list[endings.Watched], now: float) -> list[Notice]:
+def notices(
+    handed: Handed, members: Sequence[Part[MemberState]], watched: list[endings.Watched], now: float
+) -> list[Notice]:
     """What needs attention, the worst first. Pure."""
-    found = (
-        [Notice("bad", f"Refused snapshot {state.refused}: {state.refused_reason}")] if state.refused else []
-    )
-    found += [Notice("bad", problem) for problem in state.problems]
-    found += [
-        Notice(
-            "bad",
-            f"Listener {one.name} does not listen: {one.problem or 'no reason given'}",
-            f"/listeners/{one.name}",
-        )
-        for one in state.listeners
-        if not one.listening
-    ]
-    for one in state.destinations:
+    found: list[Notice] = []
+    for one in members:
+        state = one.value
+        who = f"{one.member}: " if len(members) > 1 else ""
+        if state is None:
+            found.append(Notice("bad", f"Member {one.member} could not be read: {one.problem}"))
+            continue
+        if state.refused:
+            found.append(Notice("bad", f"{who}refused snapshot {state.refused}: {state.refused_reason}"))
+        found += [Notice("bad", f"{who}{problem}") for problem in state.problems]
+        if any(drain.member == one.member for drain in handed.snapshot.drains):
+            found.append(Notice("warn", f"Member {one.member} is to go, and {_left(state.queue)}"))
+    for name, one in gateway.listeners(members).items():
+        if not one.listening:
+            text = f"Listener {name} does not listen: {one.problem}"
+            found.append(Notice("bad", text, f"/listeners/{name}"))
+    for one in gateway.destinations(members).values():
         found += [
             Notice(
                 "bad",
@@ -102,6 +102,12 @@ def notices(handed: Handed, state: MemberState, watched: list[endings.Watched], 
             Notice("warn", f"{name} runs with the demo certificate, which nobody can verify", "/certificates")
         )
     return sorted(found, key=lambda one: one.level != "bad")
+
+
+def _left(queue: int) -> str:
+    if not queue:
+        return "holds no mail"
+    return f"hands {queue} recipient{'' if queue == 1 else 's'} on to the others first"
 
 
 def _demo_uses(handed: Handed) -> list[str]:

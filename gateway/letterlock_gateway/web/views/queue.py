@@ -1,17 +1,17 @@
 """Mail that waits, and what keeps it. The same as `letterlock queue list`."""
 
+import asyncio
 from collections.abc import Mapping
 from typing import Final
 
 from aiohttp import web
 
-from letterlock_gateway.spool.tracking import Query
-from letterlock_gateway.web import answers
+from letterlock_gateway.web import answers, looks
+from letterlock_gateway.web.facts import gateway
+from letterlock_gateway.web.looks import Search
 from letterlock_gateway.web.sources import Sources
 from letterlock_gateway.web.views.view import View, asked
 from letterlock_gateway.web.visits import Visit
-
-_MOST: Final = 100
 
 
 async def show(
@@ -19,20 +19,19 @@ async def show(
 ) -> web.StreamResponse:
     """The latest messages that wait."""
     sender, to = asked(request, "from", 320), asked(request, "to", 320)
-    found = await sources.find(Query(sender=sender or None, recipient=to or None, waiting=True, limit=_MOST))
-    rows = [
-        (message, one)
-        for message in found
-        for one in message["recipients"]
-        if one["state"] in {"queued", "deferred"}
-    ]
+    search = Search(sender=sender or None, recipient=to or None, waiting=True)
+    parts, sums = await asyncio.gather(sources.find(search), sources.waiting())
+    found = gateway.messages(parts)
+    rows = [(message, one) for message in found for one in message["recipients"]]
     values = {
-        "rows": rows[:_MOST],
-        "summary": await sources.waiting(),
+        "rows": rows[: looks.ROWS],
+        "summary": gateway.waiting(sums),
+        "parts": parts,
+        "sums": sums,
         "sender": sender,
         "to": to,
-        "most": _MOST,
-        "more": len(found) == _MOST or len(rows) > _MOST,
+        "most": looks.ROWS,
+        "more": len(found) == looks.ROWS or sum(one["recipientCount"] for one in found) > looks.ROWS,
     }
     return answers.page("queue.html", visit, values)
 
