@@ -148,6 +148,43 @@ def test_a_refused_request_that_kubernetes_has_forgotten_is_not_asked_again_earl
     assert asked(due).attempt == 1
 
 
+def test_who_mends_the_wish_does_not_wait_for_the_refused_one():
+    secrets, request = first()
+    _, plan = at(secrets, seen(request, "Denied", since=NOW))
+    mended = certificate(days=90, signerName="example.com/other")
+    mended = mended.model_copy(
+        update={
+            "status": status(plan),
+            "metadata": mended.metadata.model_copy(update={"generation": 4}),
+        }
+    )
+    requests = seen(request, "Denied", since=NOW)
+    after = decide(world(gateway(), mended, secrets=secrets, requests=requests), NOW)
+    assert (asked(after).signer, asked(after).attempt) == ("example.com/other", 0)
+
+
+def test_a_new_member_does_not_wait_for_what_was_refused_to_another():
+    spec: dict[str, Any] = {"level": "Machine", "dnsNames": ["{member}.example.com"]}
+    secrets, plan = lived(gateway(), certificate(**SPEC, **spec), requests={})
+    refused = seen(asked(plan), "Denied", since=NOW)
+    _, plan = lived(gateway(), certificate(**SPEC, **spec), secrets=secrets, requests=refused)
+    resource = told(plan, **spec)
+    _, plan = lived(gateway(replicas=2), resource, secrets=secrets, requests=refused)
+    assert (asked(plan).member, asked(plan).attempt) == ("default-1", 0)
+
+
+def test_an_answer_of_the_future_is_taken_when_its_time_comes():
+    """A signer whose clock is ahead of ours: peers would not take the certificate yet."""
+    secrets, request = first()
+    start = NOW + timedelta(minutes=3)
+    chain = intermediate().sign(request.request.decode(), start=start).encode()
+    after, plan = at(secrets, seen(request, "Approved", chain=chain))
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "NotYetValid")
+    assert (after, plan.wake, plan.requests) == (secrets, start, ())
+    _, plan = at(secrets, seen(request, "Approved", chain=chain), start)
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+
+
 def test_an_answer_for_another_key_is_a_failure_and_changes_nothing():
     secrets, request = first()
     _, other = first()

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Final
 
-from letterlock_api.certificate import Certificate, CertificateSpec, Level
+from letterlock_api.certificate import Certificate, CertificateSpec, CertificateStatus, Level
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.snapshot import ServedCertificate, content_hash, tls_file_name
 from letterlock_operator.decide import (
@@ -190,8 +190,15 @@ def _fill(
     if spec.pkcs12 is not None:
         return bringing.imported(spec, level, slot, world, now)
     if spec.signer_name is not None:
-        return signing.fill(spec, slot, world, now, certificate.status)
+        return signing.fill(spec, slot, world, now, _told_of(certificate))
     return making.fill(spec, slot, world, now)
+
+
+def _told_of(certificate: Certificate) -> CertificateStatus:
+    """The status, as far as it speaks of this very spec: who mends a refused wish need not wait."""
+    status, generation = certificate.status, certificate.metadata.generation
+    same = status.observed_generation is None or status.observed_generation == generation
+    return status if same else CertificateStatus()
 
 
 def _secret_name(certificate: str, member: str) -> str:

@@ -68,6 +68,13 @@ def fill(spec: CertificateSpec, slot: Slot, world: World, now: datetime, status:
     if isinstance(world.requests, Unreadable):
         text = f"signing requests cannot be read: {world.requests.problem}"
         return Filled(unknown(Type.READY, (Reason.PENDING, text)), held.chain, request=held.request)
+    # The status speaks of all members together: a refusal that is another one's is none of ours.
+    others = any(
+        one.certificate == slot.certificate
+        and one.member != slot.member
+        and one.state in ("Denied", "Failed")
+        for one in world.requests.values()
+    )
     return _fill(
         _Case(
             spec,
@@ -77,8 +84,8 @@ def fill(spec: CertificateSpec, slot: Slot, world: World, now: datetime, status:
             world.requests,
             world.namespace,
             now,
-            status.failed_attempts or 0,
-            status.next_attempt_time,
+            0 if others else status.failed_attempts or 0,
+            None if others else status.next_attempt_time,
         )
     )
 
@@ -121,6 +128,12 @@ def _asked(case: _Case, serving: Filled, request: str, *, from_next: bool) -> Fi
         taken = _signed(case, last.chain, from_next=from_next)
         if isinstance(taken, Install):
             return replace(serving, orders=(taken,), ready=_readiness(case, MAKING))
+        if isinstance(taken, datetime):
+            early = (
+                Reason.NOT_YET_VALID,
+                f"the signer's certificate is valid from {taken:%Y-%m-%d %H:%M} UTC on",
+            )
+            return replace(serving, ready=_readiness(case, early), issuing=early, wakes=(taken,))
         finding = taken
     due = since + min(_FIRST_RETRY * 2 ** min(last.attempt, 10), _LAST_RETRY)
     failed = last.attempt + 1
@@ -129,8 +142,8 @@ def _asked(case: _Case, serving: Filled, request: str, *, from_next: bool) -> Fi
     return _waiting(case, serving, _request(case, stem, request, failed), failed=failed)
 
 
-def _signed(case: _Case, chain: bytes, *, from_next: bool) -> Install | Finding:
-    """The order to use what the signer gave, or what is wrong with it."""
+def _signed(case: _Case, chain: bytes, *, from_next: bool) -> Install | datetime | Finding:
+    """The order to use what the signer gave, or from when on it can be used, or what is wrong with it."""
     held = case.held
     try:
         taken = chains.read(held.next_key if from_next else held.key, chain)
@@ -141,6 +154,8 @@ def _signed(case: _Case, chain: bytes, *, from_next: bool) -> Install | Finding:
         return Reason.REQUEST_FAILED, too_large[1]
     if taken.end <= case.now:
         return Reason.REQUEST_FAILED, f"the signer gave a certificate that ended on {taken.end:%Y-%m-%d}"
+    if taken.start > case.now:
+        return taken.start
     return Install(
         case.slot.secret,
         case.slot.order.owner,
