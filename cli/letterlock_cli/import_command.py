@@ -34,6 +34,7 @@ from letterlock_cli.source import Where
 if TYPE_CHECKING:
     from letterlock_cli.targets import Target
     from letterlock_operator.decide.chains import Chain
+    from letterlock_operator.decide.pems import Refused
 
 _FILE_KEY: Final = "certificate.p12"
 _PASSPHRASE_KEY: Final = "passphrase"  # noqa: S105 - a key's name
@@ -116,7 +117,6 @@ def import_(
 def _opened(wanted: str, file: Path, content: bytes, secret: bytes | None) -> tuple["Chain", bytes | None]:
     """What is in the file, and the passphrase that opened it. Raises CommandError where it cannot be used."""
     from letterlock_operator import pkcs12
-    from letterlock_operator.decide import chains
     from letterlock_operator.decide.pems import Refused
 
     try:
@@ -132,27 +132,28 @@ def _opened(wanted: str, file: Path, content: bytes, secret: bytes | None) -> tu
                 f"NoPrivateKey: {file} holds no private key: if its certificates are to be trusted,"
                 f" letterlock calist import {wanted} {file}"
             )
-        chain = chains.read(contents.key, contents.certificates_pem)
+        chain = pkcs12.chain_in(contents)
     except Refused as refused:
         hint = ""
         if refused.reason == "WrongPassphrase" and secret is None:
             hint = " (--passphrase-file, --passphrase-env)"
-        raise CommandError(
-            f"{certificate_files.refusal(refused, file)}{hint}; nothing was changed"
-        ) from refused
+        raise _changed_nothing(refused, file, hint) from refused
     return chain, secret
 
 
 def _usable(chain: "Chain", spec: Object, file: Path) -> None:
     """Raise CommandError where the operator would open the file, and then not serve what is in it."""
-    from letterlock_operator.decide import bringing
+    from letterlock_operator import pkcs12
+    from letterlock_operator.decide.pems import Refused
 
-    now, what = datetime.now(UTC), f"the certificate in {file}"
-    if chain.end <= now:
-        raise CommandError(f"Expired: {what} expired on {chain.end:%Y-%m-%d}; nothing was changed")
-    finding = bringing.unusable(chain, spec.get("level") or "Cluster", now, what)
-    if finding is not None:
-        raise CommandError(f"{finding[0]}: {finding[1]}; nothing was changed")
+    try:
+        pkcs12.check(chain, spec.get("level") or "Cluster", datetime.now(UTC))
+    except Refused as refused:
+        raise _changed_nothing(refused, file) from refused
+
+
+def _changed_nothing(refused: "Refused", file: Path, hint: str = "") -> CommandError:
+    return CommandError(f"{certificate_files.refusal(refused, file)}{hint}; nothing was changed")
 
 
 def _may_replace(

@@ -14,8 +14,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed448, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
+from letterlock_api.certificate import Level
 from letterlock_api.conditions import Reason
 from letterlock_operator.decide import bringing, chains, keeping, room
+from letterlock_operator.decide.chains import Chain
 from letterlock_operator.decide.pems import Refused
 from letterlock_operator.plan import ExportedFile, Import
 
@@ -70,27 +72,36 @@ def read(file: bytes, passphrase: bytes | None) -> Contents:
 
 def opened(order: Import, now: datetime) -> dict[str, bytes]:
     """The data of the Secret that keeps what is in the file of `order`. Raises Refused, for what cannot serve too."""
-    contents = read(order.file, order.passphrase)
+    chain = chain_in(read(order.file, order.passphrase))
+    check(chain, order.level, now)
+    return {
+        keeping.KEY: chain.key_pem,
+        keeping.CERTIFICATE: chain.certificates_pem,
+        keeping.INPUTS: order.inputs.encode(),
+    }
+
+
+def chain_in(contents: Contents) -> Chain:
+    """The key that was in a file, with its certificate and intermediates. Raises Refused."""
     if contents.key is None:
         text = "there is no private key in it: import it as a CAList if its certificates are to be trusted"
         raise Refused(Reason.NO_PRIVATE_KEY, text)
-    chain = chains.read(contents.key, contents.certificates_pem)
+    return chains.read(contents.key, contents.certificates_pem)
+
+
+def check(chain: Chain, level: Level, now: datetime) -> None:
+    """Raise Refused where what was in a file cannot serve at `level` now."""
     if chain.end <= now:
         raise Refused(
             Reason.EXPIRED, f"the certificate in it expired on {chain.end:%Y-%m-%d}: import another"
         )
-    problem = bringing.unusable(chain, order.level, now, "the certificate in it")
+    problem = bringing.unusable(chain, level, now, "the certificate in it")
     if problem:
         until = chain.start if problem[0] == Reason.NOT_YET_VALID else None
         raise Refused(*problem, until)
     too_large = room.larger_than_all("what is in it", len(chain.pem))
     if too_large:
         raise Refused(*too_large)
-    return {
-        keeping.KEY: contents.key,
-        keeping.CERTIFICATE: chain.certificates_pem,
-        keeping.INPUTS: order.inputs.encode(),
-    }
 
 
 def write(file: ExportedFile) -> bytes:

@@ -14,12 +14,15 @@ from typing import Any
 
 import pytest
 import yaml
+from cryptography import x509
 
 from tests.certificates.programs import PASSPHRASE, keytool, openssl, pair
 from tests.cli.commands import letterlock, well
 from tests.cli.upped import Upped, quickstart
 from tests.decide.authority import intermediate
+from tests.decide.builders import NOW
 from tests.harness import letters
+from tests.harness.issued import Issued
 from tests.harness.openssl_ca import OpensslCA
 from tests.harness.ports import free_port
 from tests.harness.postfix import Postfix
@@ -321,6 +324,7 @@ def test_a_file_for_another_time_in_a_manifest_replaces_nothing_either(
         ("expired", "Expired", "2020-02-01"),
         ("of the future", "NotYetValid", "valid from 2099"),
         ("no names", "NotClusterCapable", "no subject alternative name"),
+        ("too large", "TooLarge", "more than members can mount"),
         ("PEM", "InvalidPKCS12", "it is PEM"),
         ("something else", "InvalidPKCS12", "not a PKCS#12 file"),
     ],
@@ -342,6 +346,11 @@ def test_each_wrong_file_has_its_reason_and_changes_nothing(site: Site, case: st
                     *("-genkeypair", "-alias", alias, "-keyalg", "EC", "-dname", f"CN={alias}.example"),
                     *("-storetype", "PKCS12", "-keystore", file, "-storepass", PASSPHRASE),
                 )
+        case "too large":
+            comment = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"x" * (520 << 10))
+            made = Issued.make("mx8.example.com", names=["mx8.example.com"], more=[comment], now=NOW)
+            large = site.file("large.pem", made.key_pem + made.pem)
+            file = site.pkcs12("wrong.p12", "-in", large)
         case "expired" | "of the future":
             dates = (
                 ("20200101000000Z", "20200201000000Z")

@@ -21,6 +21,7 @@ from tests.decide.builders import (
     verdict,
     world,
 )
+from tests.harness.issued import Issued
 
 
 def test_a_missing_key_is_ordered_once_and_then_left_alone():
@@ -165,6 +166,17 @@ def test_a_secret_that_someone_else_keeps_is_checked(data: dict[str, bytes] | st
     resource = certificate(level=None, dnsNames=[], secretRef={"name": "theirs"})
     plan = decide(world(gateway(), resource, secrets=secrets), NOW)
     assert verdict(plan, "Certificate", "mx", "Ready") == ("False", reason)
+
+
+def test_a_certificate_of_old_is_chosen_by_its_common_name():
+    """Without alternative names there is nothing else that a client could ask for."""
+    old = Issued.make("MX.example.com", now=NOW)
+    theirs = Keep("old", {"tls.key": old.key_pem, "tls.crt": old.pem}, type="kubernetes.io/tls")
+    served = certificate(level="Machine", dnsNames=[], secretRef={"name": "old"})
+    resource = listener(certificateRefs=[{"name": "mx"}], defaultPolicy={"tls": {"mode": "Preferred"}})
+    _, plan = settled(gateway(), served, resource, secrets={"old": theirs})
+    (one,) = plan.mounts["default"].snapshot.listeners[0].certificates
+    assert one.names == ["mx.example.com"]
 
 
 def test_a_good_secret_of_someone_else_is_served_at_cluster_level():

@@ -91,7 +91,9 @@ class Judged:
             return None
         files = {member: file for member, file in self.earlier.items() if member in self.slots}
         files |= {member: tls_file_name(chain.pem) for member, chain in self.chains.items()}
-        names = sorted({name for chain in self.chains.values() for name in chain.names})
+        # Clients ask for a name whether it stands as an alternative one or, of old, as the common name alone.
+        found = (name for chain in self.chains.values() for name in chain.names or [chain.common_name or ""])
+        names = sorted({name.lower() for name in found if name})
         if "" in files:
             return ServedCertificate(name=name, file=files[""], demo=demo, names=names)
         return ServedCertificate(name=name, files=files, demo=demo, names=names)
