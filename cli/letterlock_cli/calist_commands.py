@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 # 256 KiB, and nobody wants to edit a manifest with hundreds of certificates.
 INLINE: Final = 64 << 10
 _SYSTEM: Final = "system"
+# As many as a status shows: what is wrong with more is that it is another kind of file.
+_SHOWN: Final = 50
 
 
 def import_(
@@ -150,7 +152,12 @@ def _pem(file: Path, passphrase_file: Path | None) -> bytes:
         try:
             contents = pkcs12.read(content, passphrases.given(passphrase_file, None, ask=False))
         except Refused as refused:
-            raise certificate_files.refusal(refused, file) from refused
+            hint = (
+                " (--passphrase-file)"
+                if refused.reason == "WrongPassphrase" and passphrase_file is None
+                else ""
+            )
+            raise CommandError(f"{certificate_files.refusal(refused, file)}{hint}") from refused
         if contents.key is not None:
             print("warning: there is a private key in it, which is left out", file=sys.stderr)
         return contents.certificates_pem
@@ -165,9 +172,11 @@ def _report(usable: "Usable") -> None:
     """How many count, and each that does not, with its reason."""
     pinned = f", {usable.pinned} of them for itself only" if usable.pinned else ""
     print(f"{_certificates(len(usable.entries))} that count{'s' if len(usable.entries) == 1 else ''}{pinned}")
-    for one in usable.rejected:
+    for one in usable.rejected[:_SHOWN]:
         what = f"{line(one.subject)} (sha256 {one.fingerprint[:16]}…): " if one.fingerprint else ""
         print(f"left out: {what}{line(one.reason)}")
+    if len(usable.rejected) > _SHOWN:
+        print(f"left out: {len(usable.rejected) - _SHOWN} more")
 
 
 def _refuse(usable: "Usable", file: Path) -> None:

@@ -7,6 +7,7 @@ import base64
 import json
 import signal
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,11 +64,20 @@ class Site:
         openssl("pkcs12", "-export", "-out", made, "-passout", f"pass:{PASSPHRASE}", *options)
         return made
 
-    def serves(self, fingerprint: str) -> bool:
-        """Whether the listener presents the certificate with this sha256."""
-        address = f"127.0.0.1:{self.run.listener_port}"
+    def serves(self, fingerprint: str, port: int = 0) -> bool:
+        """Whether the listener presents the certificate with this sha256, to a client that takes weak ones."""
+        address = f"127.0.0.1:{port or self.run.listener_port}"
         done = subprocess.run(
-            ("openssl", "s_client", "-starttls", "smtp", "-connect", address),
+            (
+                "openssl",
+                "s_client",
+                "-starttls",
+                "smtp",
+                "-connect",
+                address,
+                "-cipher",
+                "DEFAULT@SECLEVEL=0",
+            ),
             input=b"QUIT\r\n",
             capture_output=True,
             timeout=60,
@@ -182,6 +192,44 @@ def test_a_weak_key_is_made_and_warned_of(site: Site):
     assert "WeakKey" in done.stderr
     assert yaml.safe_load(done.stdout)["spec"]["privateKey"] == {"size": 1024}
     assert not (site.run.folder / "certificate-weak.yaml").exists()
+
+
+def test_weak_pairs_are_served_and_keep_nothing_else_back(site: Site):
+    """What members cannot load would keep back every later change: OpenSSL's default is stricter than decisions are."""
+    key, _ = pair(site.files, "old.example.com")
+    request = openssl("req", "-new", "-key", key, "-subj", "/CN=old.example.com")
+    signed = site.ca.sign(request, "-md", "sha1") + site.ca.intermediate.read_bytes()
+    beside = textwrap.indent(site.ca.root.read_text() + key.read_text(), "  ")
+    secret = {
+        "tls.key": base64.b64encode(beside.encode()).decode(),
+        "tls.crt": base64.b64encode(signed).decode(),
+    }
+    site.put(
+        "sha1-secret.yaml",
+        yaml.safe_dump({**_resource("Secret", "sha1", {"data": secret}), "apiVersion": "v1"}),
+    )
+    ports: dict[str, int] = {}
+    for name, spec in {
+        "sha1": {"level": "Machine", "secretRef": {"name": "sha1"}},
+        "weak": {"level": "Cluster", "dnsNames": ["weak.example"], "privateKey": {"size": 1024}},
+    }.items():
+        site.put(f"{name}.yaml", yaml.safe_dump(_resource("Certificate", name, {"spec": spec})))
+        ports[name] = free_port()
+        listening = {
+            "type": "Public",
+            "address": "127.0.0.1",
+            "port": ports[name],
+            "certificateRefs": [{"name": name}],
+            "defaultPolicy": {"tls": {"mode": "Preferred"}},
+        }
+        site.put(f"{name}-listener.yaml", yaml.safe_dump(_resource("Listener", name, {"spec": listening})))
+        until(lambda: site.run.condition("Listener", name, "Programmed").get("status") == "True", what=name)  # noqa: B023 - called at once
+        assert site.serves(site.run.status("Certificate", name)["fingerprint"], ports[name])
+    assert "SHA1" in site.run.condition("Certificate", "sha1", "WeakKey")["message"]
+    assert "RSA 1024" in site.run.condition("Certificate", "weak", "WeakKey")["message"]
+    for path in [*site.run.folder.glob("sha1*"), *site.run.folder.glob("weak*")]:
+        path.unlink()
+    until(lambda: not site.run.status("Listener", "weak"))
 
 
 @pytest.mark.parametrize(
@@ -462,6 +510,15 @@ def test_a_pkcs12_file_without_key_is_a_list(site: Site):
     file = site.pkcs12("roots.p12", "-nokeys", "-in", site.ca.root)
     done = well("calist", "import", "roots", file, "--passphrase-file", site.passphrase, *site.where)
     assert "1 certificate that counts" in done.stdout
+    assert "--passphrase-file" in letterlock("calist", "import", "roots", file, *site.where).error
+
+
+def test_of_much_that_is_wrong_the_first_is_named(site: Site):
+    file = site.file("wrong.txt", "-----BEGIN CERTIFICATE-----\n" * 1000)
+    done = letterlock("calist", "import", "wrong", file, *site.where)
+    assert done.error.startswith("Empty: ")
+    assert "left out: block 1 is not a certificate: its END line is missing" in done.stdout
+    assert done.stdout.splitlines()[-1] == "left out: 950 more"
 
 
 def _blocks(text: str) -> set[str]:
