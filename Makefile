@@ -18,7 +18,7 @@ install: $(READY) ## The command, and all that it needs, in .venv
 test: $(READY) ## Everything: checks and all tests, with real MTAs, a real API server and real pods (installs and builds what is missing)
 	@sh tests/harness/install.sh
 	@tests/harness/sslyze.sh >/dev/null
-	@{ tests/harness/kube/build.sh node && tests/harness/kube/image.sh; } >/dev/null & build=$$!; \
+	@{ tests/harness/kube/build.sh node && tests/harness/kube/build.sh oldest && tests/harness/kube/image.sh; } >/dev/null & build=$$!; \
 	$(MAKE) --no-print-directory check; checked=$$?; \
 	echo "What testssl and sslyze say of a listener: build/reports"; \
 	wait $$build && [ $$checked -eq 0 ] && tests/everything.sh

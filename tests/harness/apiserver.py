@@ -29,6 +29,9 @@ _REPOSITORY: Final = _HERE.parents[1]
 CRDS: Final = _REPOSITORY / "crds"
 FOREIGN_CRD: Final = _HERE / "kube" / "foreign-certificates.yaml"
 _ADMIN_TOKEN: Final = "letterlock-tests"
+# The oldest API server that can be built (kube/oldest) is newer than the oldest that we promise, 1.30. It can behave as
+# three releases before itself, in its APIs, their defaults, and what definitions and policies may say in CEL.
+OLDEST_BEHAVES_AS: Final = "1.31"
 
 
 class KubectlFailed(AssertionError):  # noqa: N818 - it failed, whosever error it was
@@ -113,19 +116,27 @@ class ApiServer:
 
 
 @contextlib.contextmanager
-def running() -> Generator[ApiServer]:
-    """An API server with our CRDs and a foreign CRD of plural `certificates`; ended on leaving."""
+def running(*, oldest: bool = False) -> Generator[ApiServer]:
+    """An API server with our CRDs and a foreign CRD of plural `certificates`; ended on leaving.
+
+    `oldest`: of the oldest release that can be built, which behaves as `OLDEST_BEHAVES_AS`.
+    """
     with (
         tempfile.TemporaryDirectory(prefix="letterlock-apiserver-") as folder,
         contextlib.ExitStack() as ends,
     ):
-        server, _ = control_plane(binaries(), Path(folder), ends)
+        server, _ = control_plane(binaries(), Path(folder), ends, oldest=oldest)
         install_crds(server)
         yield server
 
 
 def control_plane(
-    programs: Path, data: Path, ends: contextlib.ExitStack, *, address: str = "127.0.0.1"
+    programs: Path,
+    data: Path,
+    ends: contextlib.ExitStack,
+    *,
+    address: str = "127.0.0.1",
+    oldest: bool = False,
 ) -> tuple[ApiServer, subprocess.Popen[bytes]]:
     """etcd, API server and controller manager, ended with `ends`. Gives the API server and its process.
 
@@ -136,7 +147,9 @@ def control_plane(
     kubectl = Kubectl(programs / "kubectl", data / "kubeconfig")
     # ExitStack ends them in reverse order: without etcd the API server takes minutes to leave.
     etcd_url = _start_etcd(programs, data, ends)
-    child = _start_apiserver(programs, data, url, etcd_url, kubectl, ends)
+    program = binaries("oldest") if oldest else programs
+    options = (f"--emulated-version={OLDEST_BEHAVES_AS}",) if oldest else ()
+    child = _start_apiserver(program, data, url, etcd_url, kubectl, ends, options)
     _start_controller_manager(programs, data, ends)
     return ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl), child
 
@@ -236,7 +249,13 @@ def _start_etcd(programs: Path, data: Path, ends: contextlib.ExitStack) -> str:
 
 
 def _start_apiserver(
-    programs: Path, data: Path, url: str, etcd_url: str, kubectl: Kubectl, ends: contextlib.ExitStack
+    programs: Path,
+    data: Path,
+    url: str,
+    etcd_url: str,
+    kubectl: Kubectl,
+    ends: contextlib.ExitStack,
+    options: Sequence[str],
 ) -> subprocess.Popen[bytes]:
     log = data / "kube-apiserver.log"
     host, _, port = url.removeprefix("https://").rpartition(":")
@@ -261,6 +280,7 @@ def _start_apiserver(
         "--service-cluster-ip-range=10.96.0.0/16",
         "--allow-privileged",
         "--profiling=false",
+        *options,
     )
     child = ends.enter_context(program(command, log))
     probe = (str(kubectl.program), "--kubeconfig", str(kubectl.kubeconfig), "get", "--raw", "/readyz")

@@ -4,6 +4,7 @@
 #
 #   build.sh        kube-apiserver, kube-controller-manager, kubectl, etcd: an API server without nodes; and helm
 #   build.sh node   these, and what runs pods: kubelet, kube-proxy, kube-scheduler, containerd, coredns
+#   build.sh oldest kube-apiserver of the oldest Kubernetes whose modules can be had
 #
 # Binaries that the caller already has (KUBEBUILDER_ASSETS, the envtest convention) are used as they are for the first.
 set -euo pipefail
@@ -26,20 +27,25 @@ kubernetes kube-scheduler           k8s.io/kubernetes/cmd/kube-scheduler
 kubernetes kube-proxy               k8s.io/kubernetes/cmd/kube-proxy
 kubernetes kubelet                  k8s.io/kubernetes/cmd/kubelet
 "
+oldest="
+oldest     kube-apiserver           k8s.io/kubernetes/cmd/kube-apiserver
+"
 wanted=$apiserver
+kubernetes=kubernetes
 case "${1:-}" in
   node) wanted="$apiserver$node" ;;
+  oldest) wanted=$oldest; kubernetes=oldest ;;
   "")
     if [ -n "${KUBEBUILDER_ASSETS:-}" ]; then
       echo "$KUBEBUILDER_ASSETS"
       exit 0
     fi
     ;;
-  *) echo "usage: build.sh [node]" >&2; exit 2 ;;
+  *) echo "usage: build.sh [node|oldest]" >&2; exit 2 ;;
 esac
 
-version=$(sed -nE 's|^.*k8s\.io/kubernetes (v[0-9.]+)( // indirect)?$|\1|p' "$here/kubernetes/go.mod" | head -1)
-[ -n "$version" ] || { echo "$here/kubernetes/go.mod names no version of k8s.io/kubernetes" >&2; exit 1; }
+version=$(sed -nE 's|^.*k8s\.io/kubernetes (v[0-9.]+)( // indirect)?$|\1|p' "$here/$kubernetes/go.mod" | head -1)
+[ -n "$version" ] || { echo "$here/$kubernetes/go.mod names no version of k8s.io/kubernetes" >&2; exit 1; }
 minor=$(echo "$version" | cut -d. -f2)
 cache="${LETTERLOCK_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/letterlock}/kube/$version"
 mkdir -p "$cache"
@@ -53,7 +59,7 @@ while read -r module program package; do
   [ -n "$module" ] || continue
   sum=$(sha256sum <"$here/$module/go.mod")
   built=$cache/.$program.sum
-  if [ ! -x "$cache/$program" ] || { [ "$module" != kubernetes ] && [ -e "$built" ] && [ "$(cat "$built")" != "$sum" ]; }; then
+  if [ ! -x "$cache/$program" ] || { [ "$module" != "$kubernetes" ] && [ -e "$built" ] && [ "$(cat "$built")" != "$sum" ]; }; then
     missing="$missing $program"
   fi
 done <<<"$wanted"
