@@ -31,6 +31,7 @@ class Type(StrEnum):
     TLS_REQUIRED_OF_ALL = "TLSRequiredOfAll"
     CLIENT_CERTIFICATE_AVOIDABLE = "ClientCertificateAvoidable"
     DRAINING = "Draining"
+    FIELD_CONFLICT = "FieldConflict"
 
 
 class Reason(StrEnum):
@@ -45,6 +46,7 @@ class Reason(StrEnum):
     READY = "Ready"
     NOT_READY = "NotReady"
     DRAINING = "Draining"
+    FIELD_CONFLICT = "FieldConflict"
     # Programmed
     PROGRAMMED = "Programmed"
     PENDING = "Pending"

@@ -18,6 +18,7 @@ from letterlock_operator import names
 from letterlock_operator.api import Object
 from letterlock_operator.store import NamespaceStore, controller, revision
 from letterlock_operator.world import (
+    FieldConflict,
     InvalidResource,
     Keep,
     Member,
@@ -53,7 +54,9 @@ class Observer:
         members: Mapping[str, tuple[Member, ...]],
         requests: Mapping[str, SigningRequest] | Unreadable,
         refusals: Mapping[str, Refusal],
+        *,
         claims: frozenset[str] | None = None,
+        conflicts: tuple[FieldConflict, ...] = (),
     ) -> World:
         """The namespace as it is known now. `members`: by gateway, as the polls have shown them."""
         invalid: list[InvalidResource] = []
@@ -92,6 +95,7 @@ class Observer:
             claims=claims,
             requests=requests,
             refusals=refusals,
+            conflicts=conflicts,
             system_roots=system_roots(),
         )
 

@@ -158,9 +158,18 @@ class Reconciler:
         claims = await claimed(self._api, namespace, known)
         now = datetime.now(UTC)
         frozen, started = known.copy(), time.monotonic()
+        conflicts = tuple(one for one in memory.conflicts.values() if one.until > now)
 
         def decided() -> tuple[World, Plan, Sequence[Object]]:
-            world = self._observer.world(namespace, frozen, members, asked, dict(memory.refusals), claims)
+            world = self._observer.world(
+                namespace,
+                frozen,
+                members,
+                asked,
+                dict(memory.refusals),
+                claims=claims,
+                conflicts=conflicts,
+            )
             plan = self._decide(world, now)
             return world, plan, self._derive(world, plan)
 

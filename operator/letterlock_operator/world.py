@@ -75,6 +75,20 @@ class Refusal:
 
 
 @dataclass(frozen=True)
+class FieldConflict:
+    """An object of ours that somebody else changes again and again: it was put back, and is not for a while."""
+
+    what: str
+    """`Kind/name` of the object."""
+    gateway: str
+    """That it belongs to."""
+    manager: str
+    """Who changed it last, by the API server's word."""
+    until: datetime
+    """When it is put back again."""
+
+
+@dataclass(frozen=True)
 class InvalidResource:
     """A resource that does not fit the models; the API server refuses most of these, a folder cannot."""
 
@@ -130,6 +144,8 @@ class World:
     """Signing requests of ours by name; None: there is nobody here who could be asked."""
     refusals: Mapping[str, Refusal] = field(default_factory=dict[str, Refusal])
     """Imports that were tried and did not work, by their `inputs`."""
+    conflicts: tuple[FieldConflict, ...] = ()
+    """Objects of ours that others keep changing, as far as they are left alone now."""
     system_roots: bytes = b""
     """Mozilla's roots, PEM (A1)."""
 

@@ -11,7 +11,7 @@ from letterlock_api.destinationcontrol import FailingDomain, LastTLS
 from letterlock_api.state import DestinationState, ListenerState
 from letterlock_operator.decide import decide
 from letterlock_operator.decide.objects import Pods, objects
-from letterlock_operator.world import Keep, Member, Unreadable
+from letterlock_operator.world import FieldConflict, Keep, Member, Unreadable
 from tests.decide.builders import (
     NOW,
     ca_list,
@@ -260,6 +260,22 @@ def test_an_object_of_somebody_else_is_named_and_left_alone(foreign: str, kind: 
     plan = decide(world(gateway(), listener(), foreign=frozenset({foreign})), NOW)
     assert verdict(plan, kind, name, "Accepted") == ("False", "NameTaken")
     assert verdict(plan, kind, name, "Programmed") == ("False", "NameTaken")
+
+
+def test_who_keeps_changing_an_object_of_ours_is_named_until_it_is_put_back_again():
+    until = NOW + timedelta(minutes=7)
+    conflict = FieldConflict("Service/letterlock-public", "default", "meddler", until)
+    plan = decide(world(gateway(), gateway("other"), listener(), conflicts=(conflict,)), NOW)
+    said = condition(plan, "MailGateway", "default", "FieldConflict")
+    assert (said.status, said.reason) == ("True", "FieldConflict")
+    assert said.message.startswith(
+        "meddler keeps changing Service/letterlock-public, which is the operator's"
+    )
+    assert plan.wake == until
+    others = plan.statuses["MailGateway", "other"].conditions
+    assert not [one for one in others if one.type == "FieldConflict"]
+    (told,) = [one for one in plan.events if one.reason == "FieldConflict"]
+    assert (told.type, told.message) == ("Warning", said.message)
 
 
 def test_a_listeners_service_goes_with_the_listener():

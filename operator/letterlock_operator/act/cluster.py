@@ -6,7 +6,7 @@ from letterlock_api.base import API_VERSION
 from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import API, Object
 from letterlock_operator.store import NamespaceStore, Store
-from letterlock_operator.world import Refusal
+from letterlock_operator.world import FieldConflict, Refusal
 
 
 class OwnerGone(Exception):  # noqa: N818 - says what happened
@@ -23,6 +23,10 @@ class Memory:
     """By kind and name: what was applied last (its hash), and the revision that came of it."""
     repairs: dict[tuple[str, str], list[float]] = field(default_factory=dict[tuple[str, str], list[float]])
     """By kind and name: when changes of others were undone (Unix seconds)."""
+    conflicts: dict[tuple[str, str], FieldConflict] = field(
+        default_factory=dict[tuple[str, str], FieldConflict]
+    )
+    """By kind and name: those that are not put back for a while."""
     told: dict[str, str] | None = None
     """Events of the plan before, by name; None before the first plan."""
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])

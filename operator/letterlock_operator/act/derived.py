@@ -6,14 +6,17 @@ Called by `act.carry`. An object that exists without an owner of ours stays: dec
 import contextlib
 import logging
 import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Final
 
 from letterlock_api.snapshot import content_hash
-from letterlock_operator import api, observe
+from letterlock_operator import api, names, observe
 from letterlock_operator.act.cluster import Cluster
 from letterlock_operator.act.differences import differs
 from letterlock_operator.api import Object
 from letterlock_operator.store import revision
+from letterlock_operator.world import FieldConflict
 
 # Somebody who changes our fields again and again is a program: undone this often, then once a period.
 _REPAIRS: Final = 3
@@ -42,11 +45,15 @@ async def put(cluster: Cluster, wanted: Object) -> bool:
         if not observe.is_ours(observed, cluster.known):
             return False
         if not differs(wanted, observed) or cluster.memory.settled.get(key) == (content, revision(observed)):
+            if cluster.memory.conflicts.pop(key, None) is not None:
+                cluster.memory.unseen = True  # whoever it was has put it back: that is to be said
             return True
         known = cluster.memory.settled.get(key)
         if known is not None and known[0] == content and not _may_repair(cluster, key):
+            _leave_alone(cluster, key, observed)
             return True
     answer = await cluster.api.apply(kind, cluster.namespace, wanted)
+    cluster.memory.conflicts.pop(key, None)
     cluster.memory.settled[key] = (content, revision(answer))
     cluster.wrote(kind, answer)
     return True
@@ -61,6 +68,30 @@ async def remove(cluster: Cluster, kind: str, name: str) -> None:
         await cluster.api.delete(kind, cluster.namespace, name, observed["metadata"]["uid"])
     cluster.memory.settled.pop((kind, name), None)
     _log.info("%s %s/%s deleted: nothing wants it any more", kind, cluster.namespace, name)
+
+
+def _leave_alone(cluster: Cluster, key: tuple[str, str], observed: Object) -> None:
+    """Remember who keeps changing it, and for how long that stands: the next decision says so."""
+    labels: Mapping[str, str] = observed["metadata"].get("labels") or {}
+    conflict = FieldConflict(
+        what="/".join(key),
+        gateway=labels.get(names.GATEWAY_LABEL, ""),
+        manager=_changed_last(observed),
+        until=datetime.fromtimestamp(cluster.memory.repairs[key][0] + _REPAIR_PERIOD, UTC),
+    )
+    if cluster.memory.conflicts.get(key) != conflict:
+        cluster.memory.conflicts[key] = conflict
+        cluster.memory.unseen = True
+
+
+def _changed_last(observed: Object) -> str:
+    """The field manager, other than we, who wrote the object last (RFC 3339 times of one zone sort as text)."""
+    others = [
+        one
+        for one in observed["metadata"].get("managedFields") or ()
+        if one.get("manager") != api.FIELD_MANAGER and not one.get("subresource")
+    ]
+    return str(max(others, key=lambda one: one.get("time", ""))["manager"]) if others else "somebody"
 
 
 def _may_repair(cluster: Cluster, key: tuple[str, str]) -> bool:

@@ -18,6 +18,7 @@ _WARNINGS: Final = frozenset(
         Type.SOURCE_ADDRESS_HIDDEN,
         Type.TLS_REQUIRED_OF_ALL,
         Type.CLIENT_CERTIFICATE_AVOIDABLE,
+        Type.FIELD_CONFLICT,
     }
 )
 # False for a moment after every change: that is no news.

@@ -24,7 +24,7 @@ from letterlock_operator.decide import (
 from letterlock_operator.decide.programmed import listening, programmed
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, stamped, true
-from letterlock_operator.world import Member
+from letterlock_operator.world import FieldConflict, Member
 
 
 def certificate(
@@ -205,8 +205,10 @@ def ca_list(
     )
 
 
-def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailGatewayStatus:
-    """Status of a MailGateway."""
+def gateway(
+    outcome: Outcome, members: Sequence[Member], now: datetime, conflicts: Sequence[FieldConflict] = ()
+) -> MailGatewayStatus:
+    """Status of a MailGateway. `conflicts`: objects of it that others keep changing."""
     resource = outcome.gateway
     wanted = resource.spec.replicas
     ready = sum(one.ready for one in members)
@@ -221,6 +223,7 @@ def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailG
     verdicts = [judged, _programmed(f"MailGateway/{resource.name}", judged, outcome, members), readiness]
     verdicts += outcome.warnings
     verdicts += [outcome.scaling.warning] if outcome.scaling.warning is not None else []
+    verdicts += [_conflict(conflicts)] if conflicts else []
     selector = ",".join(f"{key}={value}" for key, value in sorted(names.labels(resource.name).items()))
     return MailGatewayStatus(
         observed_generation=resource.metadata.generation,
@@ -232,6 +235,17 @@ def gateway(outcome: Outcome, members: Sequence[Member], now: datetime) -> MailG
         members=[_gateway_member(one) for one in members],
         conditions=stamped(verdicts, resource.metadata.generation, now),
     )
+
+
+def _conflict(conflicts: Sequence[FieldConflict]) -> Verdict:
+    """Of those that change several objects, the first speaks; the others follow once it has stopped."""
+    first = min(conflicts, key=lambda one: one.what)
+    more = f" (and {len(conflicts) - 1} more)" if len(conflicts) > 1 else ""
+    text = (
+        f"{first.manager} keeps changing {first.what}{more}, which is the operator's: it is left as it is until "
+        f"{first.until:%H:%M:%S} UTC; have {first.manager} leave it alone"
+    )
+    return true(Type.FIELD_CONFLICT, Reason.FIELD_CONFLICT, text)
 
 
 def _gateway_member(member: Member) -> GatewayMember:

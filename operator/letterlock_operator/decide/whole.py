@@ -61,6 +61,7 @@ def decide(world: World, now: datetime) -> Plan:
     found = _statuses(world, lists, judged, outcomes, now)
     wakes = [moment for one in kept for moment in one.wakes(now)]
     wakes += [one.wake for one in lists.values() if one.wake is not None]
+    wakes += [one.until for one in world.conflicts]
     return Plan(
         mounts={name: one.mount for name, one in outcomes.items() if one.mount is not None},
         issues=tuple(issues),
@@ -131,7 +132,8 @@ def _statuses(
 ) -> Statuses:
     found: Statuses = {}
     for name, outcome in outcomes.items():
-        found["MailGateway", name] = statuses.gateway(outcome, world.members.get(name, ()), now)
+        conflicts = [one for one in world.conflicts if one.gateway == name]
+        found["MailGateway", name] = statuses.gateway(outcome, world.members.get(name, ()), now, conflicts)
     for name, one in world.certificates.items():
         gateway = one.spec.gateway_ref.name
         users = world.users.get(name, ())
