@@ -7,7 +7,7 @@ A kubelet refreshes mounted volumes about once a minute, but at once when the po
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -94,6 +94,14 @@ class Following:
             for gateway, one in wanted.items()
         }
 
+    def mounted(self, namespace: str, wanted: Mapping[str, Wanted]) -> None:
+        """Snapshots may have been written just now: kubelets are hurried at once, before anything else is done."""
+        now = asyncio.get_running_loop().time()
+        for gateway, one in wanted.items():
+            known = self._gateways.get((namespace, gateway))
+            if known is not None and known.wanted.snapshot != one.snapshot:
+                self._follow((namespace, gateway), one, now)
+
     def close(self) -> None:
         """Follow nobody any more."""
         for key in list(self._gateways):
@@ -134,6 +142,9 @@ class Following:
             wanted = followed.wanted
             targets = [target for target in wanted.targets if target.address]
             before = {target.uid: followed.answers.get(target.uid) for target in targets}
+            # First the annotation, then the question: those that have answered before are known to be behind.
+            heard = [one for one in targets if before[one.uid] and one.uid not in followed.annotated]
+            await self._hurry_all(key[0], heard, followed)
             if wanted.identity is not None:
                 await asyncio.gather(*(self._ask(target, wanted.identity, followed) for target in targets))
             if followed.wanted != wanted:
@@ -142,9 +153,8 @@ class Following:
             if any(followed.answers.get(uid) != answer for uid, answer in before.items()):
                 self._changed(key[0])
             behind = [target for target in targets if _is_behind(target, followed)]
+            await self._hurry_all(key[0], behind, followed)
             age = loop.time() - followed.since
-            for target in behind:
-                await self._hurry(key[0], target, followed, age)
             wait = _FAST if behind and age < _HURRY else _SLOW
             try:
                 async with asyncio.timeout(wait):
@@ -167,6 +177,11 @@ class Following:
             followed.answers[target.uid] = (None, problem)
         else:
             followed.answers[target.uid] = (state, "")
+
+    async def _hurry_all(self, namespace: str, targets: Iterable[Target], followed: _Followed) -> None:
+        age = asyncio.get_running_loop().time() - followed.since
+        behind = [target for target in targets if _is_behind(target, followed)]
+        await asyncio.gather(*(self._hurry(namespace, target, followed, age) for target in behind))
 
     async def _hurry(self, namespace: str, target: Target, followed: _Followed, age: float) -> None:
         """Touch the pod where it is time, so that its kubelet looks at the mounted objects now."""

@@ -178,7 +178,15 @@ class Reconciler:
         self._measured(namespace, plan, time.monotonic() - started)
         cluster = Cluster(self._api, self._store, namespace, memory, self._makers)
         seconds = max(_MAKING, 2 * (time.monotonic() - started))
-        again = await carry.carry_out(cluster, plan, objects, world, now, seconds)
+        again = await carry.carry_out(
+            cluster,
+            plan,
+            objects,
+            world,
+            now,
+            seconds=seconds,
+            mounted=lambda: self._following.mounted(namespace, wanted(cluster.known)),
+        )
         if again:
             self.mark(namespace)
         due = self._relist_at[namespace] - time.monotonic()

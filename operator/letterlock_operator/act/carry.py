@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
 from datetime import datetime
 from typing import Any, Final
 
@@ -25,11 +25,19 @@ class NotCarriedOut(Exception):  # noqa: N818 - says what happened
 
 
 async def carry_out(
-    cluster: Cluster, plan: Plan, objects: Sequence[Object], world: World, now: datetime, seconds: float
+    cluster: Cluster,
+    plan: Plan,
+    objects: Sequence[Object],
+    world: World,
+    now: datetime,
+    *,
+    seconds: float,
+    mounted: Callable[[], None],
 ) -> bool:
     """Do all that the plan and its derived `objects` ask for. True: decide again soon.
 
-    `seconds`: about how long keys may be made before everything else is looked after.
+    `seconds`: about how long keys may be made before everything else is looked after. `mounted` is called once what
+    members mount is written, before statuses are.
 
     What the API server refuses does not keep the rest from being done. Raises NotCarriedOut afterwards, and
     api.Unavailable at once.
@@ -67,6 +75,7 @@ async def carry_out(
     for gateway, mount in plan.mounts.items():
         members = world.members.get(gateway, ())
         await attempt(f"mount of {gateway}", mounts.write(cluster, gateway, mount, members))
+    mounted()
     await _together(attempt(f"ConfigMap {one.name}", texts.put(cluster, one)) for one in plan.texts)
     # In a thread: a thousand statuses take a second to compare, and the watches shall not wait for it.
     changes = await asyncio.to_thread(statuses.changes, cluster, plan.statuses, carried.under_way)
