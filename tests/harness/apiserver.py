@@ -150,7 +150,7 @@ def control_plane(
     program = binaries("oldest") if oldest else programs
     options = (f"--emulated-version={OLDEST_BEHAVES_AS}",) if oldest else ()
     child = _start_apiserver(program, data, url, etcd_url, kubectl, ends, options)
-    _start_controller_manager(programs, data, ends)
+    _start_controller_manager(programs, data, ends, elected=address != "127.0.0.1")
     return ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl), child
 
 
@@ -288,12 +288,29 @@ def _start_apiserver(
     return child
 
 
-def _start_controller_manager(programs: Path, data: Path, ends: contextlib.ExitStack) -> None:
+# Started again when it ends by itself, and ended with this shell.
+_KEPT_RUNNING: Final = (
+    "sh",
+    "-c",
+    """trap 'kill $!; exit' TERM; while :; do "$@" & wait $!; sleep 1; done""",
+    "sh",
+)
+
+
+def _start_controller_manager(
+    programs: Path, data: Path, ends: contextlib.ExitStack, *, elected: bool
+) -> None:
+    """`elected`: as on every cluster, one that cannot renew its Lease ends, and the next one begins anew.
+
+    One that lives through a minute without API server takes the nodes for dead afterwards, before it has seen that
+    their kubelets report again, and has their pods not ready (node_lifecycle_controller.go, `tryUpdateNodeHealth`).
+    """
     command = (
+        *(_KEPT_RUNNING if elected else ()),
         str(programs / "kube-controller-manager"),
         f"--kubeconfig={data / 'kubeconfig'}",
         "--secure-port=0",
-        "--leader-elect=false",
+        f"--leader-elect={'true' if elected else 'false'}",
         f"--service-account-private-key-file={data / 'accounts.key'}",
         f"--root-ca-file={data / 'ca.pem'}",
         f"--cluster-signing-cert-file={data / 'ca.pem'}",
