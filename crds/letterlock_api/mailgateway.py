@@ -198,6 +198,8 @@ class GatewayMember(Lenient):
     """The member."""
     snapshot: str | None = None
     """Hash of the snapshot that it runs."""
+    version: str | None = None
+    """Release of Letterlock that it runs."""
     queue: int | None = None
     """Recipients not yet delivered or bounced."""
     problems: list[str] = Field(default_factory=list[str])

@@ -1,6 +1,8 @@
 """`Programmed` is the members' own word: real members, fed by a stand-in kubelet, asked over mutual TLS."""
 
 import json
+import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -88,6 +90,45 @@ def test_a_member_that_dies_is_not_programmed_until_it_is_back(
             what="a new process",
         )
         programmed(kubectl)
+
+
+def test_a_member_that_lies_still_shows_as_such_until_it_goes_on_and_its_version_is_told(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    # Found before the one that is installed: the member takes itself for an older release.
+    record = tmp_path / "older" / "letterlock-0.0.1.dist-info" / "METADATA"
+    record.parent.mkdir(parents=True)
+    record.write_text("Metadata-Version: 2.1\nName: letterlock\nVersion: 0.0.1\n")
+    what = "mailgateways.letterlock.dev/default"
+
+    def member() -> dict[str, Any]:
+        return kubectl.json("get", what)["status"]["members"][0]
+
+    with (
+        operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"),
+        Kubelet(
+            api_server.kubeconfig,
+            namespace,
+            tmp_path / "members",
+            environment={"PYTHONPATH": str(tmp_path / "older")},
+        ) as kubelet,
+    ):
+        kubectl.apply(*QUICKSTART)
+        programmed(kubectl)
+        assert member()["version"] == "0.0.1"
+        process = kubelet.pod("default-0").process
+        assert process is not None
+        os.killpg(process.pid, signal.SIGSTOP)
+        try:
+            until(lambda: member()["problems"] == ["no answer within 2 s"], seconds=60, what="its silence")
+            until(
+                lambda: holds(kubectl, what, "Ready", "False"), seconds=60, what="a member that is not ready"
+            )
+            assert condition(kubectl, what, "Programmed")["reason"] == "NoMembers"
+        finally:
+            os.killpg(process.pid, signal.SIGCONT)
+        programmed(kubectl)
+        until(lambda: member()["problems"] == [], seconds=60, what="a member without problems")
 
 
 def test_a_restart_of_the_operator_with_members_changes_nothing(

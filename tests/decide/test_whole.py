@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from letterlock_api.destinationcontrol import FailingDomain, LastTLS
-from letterlock_api.state import DestinationState, ListenerState
+from letterlock_api.mailgateway import MailGatewayStatus
+from letterlock_api.state import DestinationState, ListenerState, MemberState
 from letterlock_operator.decide import decide
 from letterlock_operator.decide.objects import Pods, objects
 from letterlock_operator.world import FieldConflict, Keep, Member, Unreadable
@@ -276,6 +277,28 @@ def test_who_keeps_changing_an_object_of_ours_is_named_until_it_is_put_back_agai
     assert not [one for one in others if one.type == "FieldConflict"]
     (told,) = [one for one in plan.events if one.reason == "FieldConflict"]
     assert (told.type, told.message) == ("Warning", said.message)
+
+
+@pytest.mark.parametrize(
+    ("versions", "older"),
+    [
+        pytest.param(("1.9.0", "1.10.0"), [True, False], id="by number, not by letter"),
+        pytest.param(("1.10.0", "1.10.0"), [False, False], id="all the same"),
+        pytest.param(("", "1.0"), [True, False], id="one that is too old to say"),
+        pytest.param(("2.0.dev1", "1.9"), [False, True], id="what is not a release yet"),
+    ],
+)
+def test_a_member_of_an_older_release_shows_as_such(versions: tuple[str, str], older: list[bool]):
+    members = tuple(
+        Member(f"default-{number}", True, MemberState(member=f"default-{number}", version=version))
+        for number, version in enumerate(versions)
+    )
+    plan = decide(world(gateway(replicas=2), members={"default": members}), NOW)
+    status = plan.statuses["MailGateway", "default"]
+    assert isinstance(status, MailGatewayStatus)
+    said = status.members or []
+    assert [any("older than" in text for text in one.problems) for one in said] == older
+    assert [one.version for one in said] == [version or None for version in versions]
 
 
 def test_a_listeners_service_goes_with_the_listener():

@@ -1,5 +1,6 @@
 """The whole status of each kind, out of what was judged."""
 
+import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
@@ -232,7 +233,7 @@ def gateway(
         ready=f"{ready}/{wanted}",
         selector=selector,
         snapshot=snapshot,
-        members=[_gateway_member(one) for one in members],
+        members=[_gateway_member(one, _newest(members)) for one in members],
         conditions=stamped(verdicts, resource.metadata.generation, now),
     )
 
@@ -248,14 +249,31 @@ def _conflict(conflicts: Sequence[FieldConflict]) -> Verdict:
     return true(Type.FIELD_CONFLICT, Reason.FIELD_CONFLICT, text)
 
 
-def _gateway_member(member: Member) -> GatewayMember:
+def _gateway_member(member: Member, newest: str) -> GatewayMember:
     if member.state is None:
         return GatewayMember(name=member.name, problems=[member.problem] if member.problem else [])
     state = member.state
-    refused = [f"refused snapshot {state.refused}: {state.refused_reason}"] if state.refused else []
+    problems = [f"refused snapshot {state.refused}: {state.refused_reason}"] if state.refused else []
+    if _number(state.version) < _number(newest):
+        runs = state.version or "unknown"
+        problems.append(f"runs version {runs}, older than {newest} of others: it restarts with its image")
     return GatewayMember(
-        name=member.name, snapshot=state.snapshot, queue=state.queue, problems=[*refused, *state.problems]
+        name=member.name,
+        snapshot=state.snapshot,
+        version=state.version or None,
+        queue=state.queue,
+        problems=[*problems, *state.problems],
     )
+
+
+def _newest(members: Sequence[Member]) -> str:
+    """The newest version that a member runs; empty: none says."""
+    return max((one.state.version for one in members if one.state is not None), key=_number, default="")
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """A release's number, to be compared: what stands before a sign that is no digit and no dot."""
+    return tuple(int(part) for part in re.findall(r"\d+", re.split(r"[^\d.]", version)[0]))
 
 
 def missing_gateway(name: str) -> Finding:
