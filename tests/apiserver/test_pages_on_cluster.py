@@ -1,5 +1,6 @@
-"""The pages on listeners, delivery and troubleshooting, run as they stand on a real API server with an operator."""
+"""The pages on listeners, delivery, HTTPS and troubleshooting, run as they stand on an API server with an operator."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from letterlock_api import htpasswd
 from tests.docs.test_pages import blocks
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.operators import operator
@@ -31,10 +33,13 @@ def test_the_pages_work_as_they_stand(
 ) -> None:
     with operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"):
         kubectl.apply(GATEWAY)
-        for page in ("listeners.md", "delivery.md", "troubleshooting.md"):
+        for page in ("listeners.md", "delivery.md", "https.md", "troubleshooting.md"):
             done = subprocess.run(
                 ("bash", "-eu", "-c", "\n".join(blocks(page))),
                 cwd=tmp_path,
+                # The password that a page has somebody type twice; without a terminal it is read from here.
+                input="correct horse\n" * 2,
+                start_new_session=True,
                 capture_output=True,
                 text=True,
                 timeout=300,
@@ -49,6 +54,8 @@ def test_the_pages_work_as_they_stand(
                 what=f"{what} Accepted",
                 seconds=60,
             )
+    users = kubectl.json("get", "secret", "managers")["data"]["htpasswd"]
+    assert list(htpasswd.parse(base64.b64decode(users)).hashes) == ["ada"]
     assert "Needs attention" in (tmp_path / "status.txt").read_text()
     assert "BEGIN CERTIFICATE" in (tmp_path / "authorities.txt").read_text()
     seen = yaml.safe_load((tmp_path / "resources.yaml").read_text())
