@@ -41,7 +41,11 @@ Results are on stdout; warnings, progress and errors on stderr. Colours come on 
 `served`. `queue` and `track` print a list of messages: `member`, `mid`, `icid`, `messageID`, `sender`,
 `receivedAt`, `receivedFrom`, `receivedOver`, `size`, and `recipients` with `rid`, `address`, `state` (queued,
 deferred, delivered, bounced, deleted), `attempts`, `nextAttempt`, `host`, `ip`, `protocol`, `cipher`,
-`verified`, `matchedName`, `reply`. What is not known is left out. Times are RFC 3339 in UTC.
+`verified`, `matchedName`, `reply`. `queue retry` and `queue delete` print a list of what they met: `member`,
+`mid`, `rid`, `address`, `done` (false: it is being delivered just now). `check` prints a list of findings, one
+for each place that it looked from: `from` (a member, or `here`), `domain`, `mode`, `delivered`, `verdict`,
+`policy`, `problem`, `nextHops`, `modes`; and `behind` where a member runs an older snapshot than is mounted.
+What is not known is left out. Times are RFC 3339 in UTC.
 
 Completion: `source <(letterlock completion bash)`; zsh and fish likewise. `kubectl letterlock <TAB>` works
 where kubectl's own completion does: `kubectl_complete-letterlock` is on the PATH beside `letterlock`.

@@ -31,6 +31,10 @@ def asked(run: Upped, *arguments: str, status: int = 0) -> list[dict[str, Any]]:
     return json.loads(done.stdout)
 
 
+# The names that docs/commands.md promises.
+FINDINGS = {"from", "domain", "mode", "delivered", "verdict", "policy", "problem", "nextHops", "modes"}
+
+
 def letterlock_checks(run: Upped, *arguments: str, status: int = 0) -> str:
     done = letterlock(run, "check", *arguments, status=status, errors=0)
     return done.stdout
@@ -67,6 +71,7 @@ def test_every_step_is_explained_and_the_exit_status_tells(running: Upped) -> No
         for where in ([], ["--inside"], ["--member", "default-0"]):
             [found] = asked(running, "example.com", *where)
             assert found["from"] == ("default-0" if where else "here")
+            assert set(found) == FINDINGS
             assert found["delivered"]
             assert "behind" not in found
             assert found["verdict"]["matchedName"] == "example.com"

@@ -93,7 +93,8 @@ def test_what_is_deleted_is_gone_for_good_and_can_still_be_tracked(running: Uppe
     assert "deleted" in letterlock(running, "queue", "delete", str(unwanted)).stdout
     assert [one["mid"] for one in listed(running, "queue", "list")] == [wanted]
     with receiver(running):
-        letterlock(running, "queue", "retry", "--all")
+        retried = listed(running, "queue", "retry", "--all")
+        assert [set(one) for one in retried] == [{"member", "mid", "rid", "address", "done"}]
         until(lambda: not listed(running, "queue", "list"), what="an empty queue")
         [only] = mailbox(running)
     assert b"<wanted@client.example>" in only

@@ -85,7 +85,8 @@ def _gateway(answers: Answers) -> str:
             "usersSecretRef",
             "name: letterlock-users\n",
             "Who may sign in: htpasswd -B -c htpasswd NAME, then\n"
-            "# kubectl create secret generic letterlock-users --from-file=htpasswd",
+            "# kubectl create secret generic letterlock-users --from-file=htpasswd\n"
+            "# With `letterlock up`: that Secret as a manifest in this folder, the line under stringData.htpasswd.",
         )
         spec += _block("management", _block("https", https) + users, "The web page.")
     return _manifest(
