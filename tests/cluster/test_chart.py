@@ -282,3 +282,7 @@ def test_an_uninstalled_release_leaves_its_spools_and_what_it_says(
         run(cluster, command)
     assert not release.json("get", "persistentvolumeclaims")["items"]
     assert "letterlock.dev" not in release("get", "crd", "--output=name")
+    # They come back by the line that the page has for it: other tests here go on with them.
+    operations = (REPOSITORY / OPERATIONS).read_text()
+    (apply,) = re.findall(r"`(kubectl apply --server-side [^`]*crds)`", operations)
+    assert "mailgateways.letterlock.dev serverside-applied" in run(cluster, apply)

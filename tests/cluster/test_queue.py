@@ -6,13 +6,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import bcrypt
+
 from tests.harness import installed, letters, waiting
 from tests.harness.cluster import Cluster
 from tests.harness.installed import Mail
+from tests.harness.quickstart import condition
 from tests.harness.swaks import swaks
 
 # Where a member binds its listener's port 25.
 _IN_POD = 10025
+_PAGES = 8443
 
 
 def run(mail: Mail, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,6 +58,34 @@ def send(mail: Mail, member: str, identity: str, directory: Path) -> bytes:
     return text
 
 
+def browsed(mail: Mail, member: str, directory: Path, *paths: str) -> list[str]:
+    """The management pages at these paths, as this member answers them to somebody who signs in."""
+    user, password = "ada", "correct horse"
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(5)).decode()
+    mail.kubectl("create", "secret", "generic", "managers", f"--from-literal=htpasswd={user}:{hashed}")
+    management = {"https": {"port": _PAGES}, "usersSecretRef": {"name": "managers"}}
+    patch = json.dumps({"spec": {"management": management}})
+    mail.kubectl("patch", installed.GATEWAY, "--type=merge", f"--patch={patch}")
+    generation = mail.kubectl.json("get", installed.GATEWAY)["metadata"]["generation"]
+
+    def served() -> bool:
+        found = condition(mail.kubectl, installed.GATEWAY, "Programmed")
+        return found.get("status") == "True" and found.get("observedGeneration") == generation
+
+    waiting.until(served, seconds=180, what="the pages on all members")
+    name, address = "mx.example.com", mail.pods()[member]["status"]["podIP"]
+    site = f"https://{name}:{_PAGES}"
+    jar = str(directory / "cookies")
+    curl = ["curl", "-sSk", "-m", "60", "-b", jar, "-c", jar, "--resolve", f"{name}:{_PAGES}:{address}"]
+    form = ["--data-urlencode", f"user={user}", "--data-urlencode", f"password={password}"]
+    form += ["-H", f"Origin: {site}", "-H", "Sec-Fetch-Site: same-origin"]
+    subprocess.run([*curl, *form, f"{site}/sign-in"], check=True, capture_output=True)
+    return [
+        subprocess.run([*curl, f"{site}{path}"], check=True, capture_output=True, text=True).stdout
+        for path in paths
+    ]
+
+
 def test_mail_on_any_member_is_found_tried_now_deleted_and_tracked(
     letterlock: Cluster, tmp_path: Path
 ) -> None:
@@ -73,6 +105,12 @@ def test_mail_on_any_member_is_found_tried_now_deleted_and_tracked(
             what="three messages that wait, on both members",
         )
         assert "no connection" in command(mail, "queue", "list")
+        # The pages of one member show what waits on both: they ask each other by their names in the cluster.
+        overview, queue = browsed(mail, "default-0", tmp_path, "/", "/queue")
+        assert "could not be read" not in overview + queue
+        assert overview.count(">Runs<") == 2
+        for member in wanted:
+            assert f'data-label="Member">{member}</td>' in queue
         for one in checked(mail, status=1):
             assert (one["delivered"], one["verdict"]["result"]) == (False, "Unreachable")
         [unwanted] = found(mail, "track", "--message-id", "unwanted@client.example")

@@ -12,6 +12,8 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from tests.web.managed import HTTPS_NAME, PASSWORD, USER, Managed
 from tests.web.populated import populated
+from tests.web.several import NAMES as NAMES_OF_MEMBERS
+from tests.web.several import several
 
 SHOTS: Final = Path(__file__).parents[2] / "build" / "pages"
 PAGES: Final = {
@@ -77,6 +79,35 @@ def opened(browser: Browser, site: Managed, look: str, **more: Any) -> BrowserCo
     return context
 
 
+def looked_at(page: Page, name: str, look: str) -> None:
+    """Keep a screenshot of the page, and see that all on it can be read, has a name, and fits."""
+    page.screenshot(path=SHOTS / f"{name}-{look}.png", full_page=True)
+    low = [one for one in page.evaluate(CONTRASTS) if one[1] < one[2]]
+    assert not low, (name, low)
+    assert page.evaluate(NAMES) == [], name
+    wide = page.evaluate("() => document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{name} is {wide} pixels too wide"
+
+
+def test_pages_of_several_members_fit_too(browser: Browser, tmp_path: Path) -> None:
+    with several(tmp_path) as gateway:
+        gateway.send(0, "one@sender.example", "x@a.example")
+        gateway.send(1, "two@sender.example", "y@b.example")
+        gateway.publish(*NAMES_OF_MEMBERS)  # one of them is not there
+        for look in SIZES:
+            context = opened(browser, gateway.first, look)
+            page = context.pages[0]
+            for name, path in (
+                ("overview", "/"),
+                ("queue", "/queue"),
+                ("messages", "/messages?from=@sender.example"),
+            ):
+                page.goto(path)
+                page.get_by_text("could not be read").first.wait_for()
+                looked_at(page, f"several-{name}", look)
+            context.close()
+
+
 @pytest.mark.parametrize("look", SIZES)
 def test_every_page_can_be_read_and_fits(browser: Browser, site: Managed, look: str) -> None:
     context = opened(browser, site, look)
@@ -88,14 +119,7 @@ def test_every_page_can_be_read_and_fits(browser: Browser, site: Managed, look: 
         answer = page.goto(path)
         assert answer is not None
         assert answer.status == (404 if name == "missing" else 200)
-        page.screenshot(path=SHOTS / f"{name}-{look}.png", full_page=True)
-        low = [one for one in page.evaluate(CONTRASTS) if one[1] < one[2]]
-        assert not low, (name, low)
-        assert page.evaluate(NAMES) == [], name
-        wide = page.evaluate(
-            "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
-        )
-        assert wide <= 0, f"{name} is {wide} pixels too wide"
+        looked_at(page, name, look)
     page.goto("/sign-in")
     context.clear_cookies()
     page.goto("/sign-in")

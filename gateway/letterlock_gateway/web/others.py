@@ -20,6 +20,8 @@ from letterlock_gateway.web.looks import Look, Part
 _NAME: Final = 2.0
 # Seconds for an answer: from memory, and by a search through a spool that may hold millions.
 _SECONDS: Final = {"state": 4.0, "told": 4.0, "waiting": 8.0, "traffic": 10.0, "find": 10.0}
+# Questions at a time: the supervisor holds their answers in memory, of every member one.
+_QUESTIONS: Final = 4
 # Seconds more, after which our own supervisor is in trouble.
 _CARRYING: Final = 5.0
 # Seconds for which a member that was not reached is not tried again: not every page shall wait for it.
@@ -32,6 +34,7 @@ class Others:
     def __init__(self, options: Options) -> None:
         self._options = options
         self._unreached: dict[str, tuple[float, str]] = {}
+        self._turns = asyncio.Semaphore(_QUESTIONS)
 
     async def ask[Value](
         self, members: Sequence[SnapshotMember], look: Look, read: Callable[[Any], Value]
@@ -58,7 +61,7 @@ class Others:
         seconds = _SECONDS[look.do]
         order = gathering.order(addresses, look.model_dump_json(exclude_defaults=True), seconds)
         try:
-            async with asyncio.timeout(seconds + _CARRYING):
+            async with self._turns, asyncio.timeout(seconds + _CARRYING):
                 answer = await control.ask(self._options.spool, order)
         except (control.NotRunning, TimeoutError):
             return {}
