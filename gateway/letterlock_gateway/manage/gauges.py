@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 from letterlock_api import authorities
-from letterlock_gateway.manage import in_use
 from letterlock_gateway.mount import MountedSet
 from letterlock_gateway.report.metrics import Metrics
 from letterlock_gateway.spool import tracking
@@ -33,7 +32,7 @@ def certificate_ends(mounted: MountedSet, member: str) -> dict[str, float]:
     The demo certificate has the name `demo`.
     """
     found: dict[str, float] = {}
-    for one in in_use.served(mounted.snapshot):
+    for one in mounted.snapshot.served():
         file = one.file_for(member)
         with contextlib.suppress(*authorities.PARSE_ERRORS):
             chain = authorities.load_all(mounted.files.get(file or "", b""))

@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator
 
 from letterlock_api import authorities
-from letterlock_api.snapshot import ServedCertificate, Snapshot
+from letterlock_api.snapshot import Snapshot
 from letterlock_gateway.mount import MountedSet
 from letterlock_gateway.report import endings
 from letterlock_gateway.report.endings import Watched
@@ -24,21 +24,8 @@ def watched(mounted: MountedSet) -> list[Watched]:
 
 
 def _files(snapshot: Snapshot) -> Iterator[tuple[endings.Kind, str, str]]:
-    for one in served(snapshot):
+    for one in snapshot.served():
         for file in [one.file] if one.file else sorted(one.files.values()):
             yield "Certificate", one.name, file
     for name, trusted in sorted(snapshot.trust.items()):
         yield "CAList", name, trusted.file
-
-
-def served(snapshot: Snapshot) -> Iterator[ServedCertificate]:
-    """Every certificate that members use; one that is used twice comes twice."""
-    for listener in snapshot.listeners:
-        yield from listener.certificates
-    for directory in snapshot.directories:
-        if directory.certificate is not None:
-            yield directory.certificate
-    if snapshot.management is not None:
-        yield snapshot.management.certificate
-    if snapshot.delivery.certificate is not None:
-        yield snapshot.delivery.certificate

@@ -13,7 +13,6 @@ from typing import Final, Self
 from letterlock_api import htpasswd
 from letterlock_api.snapshot import ServedCertificate, Snapshot, SnapshotManagement, content_hash, decode
 from letterlock_gateway import channel
-from letterlock_gateway.manage import in_use
 from letterlock_gateway.mount import MountedSet
 from letterlock_gateway.running import most_specific
 
@@ -53,7 +52,7 @@ def message(mounted: MountedSet, member: str, secret: bytes) -> bytes:
         raise ValueError("there is no management to serve, or no certificate for this member")
     chains = {
         name: b"".join(_CERTIFICATES.findall(mounted.files.get(name, b"")))
-        for one in in_use.served(snapshot)
+        for one in snapshot.served()
         for name in ([one.file] if one.file else one.files.values())
     }
     chains |= {one.file: mounted.files.get(one.file, b"") for one in snapshot.trust.values()}
