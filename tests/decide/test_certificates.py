@@ -12,10 +12,12 @@ from tests.decide.builders import (
     NOW,
     ca_pem,
     certificate,
+    condition,
     gateway,
     issue,
     issued,
     listener,
+    lived,
     settled,
     tls_secret,
     verdict,
@@ -46,6 +48,28 @@ def test_a_secret_of_somebody_else_is_never_taken_over():
     plan = decide(world(gateway(), certificate(), secrets={foreign.name: foreign}), NOW)
     assert plan.issues == ()
     assert verdict(plan, "Certificate", "mx", "Ready") == ("False", "NameTaken")
+
+
+def test_two_certificates_whose_secrets_have_one_name_do_not_replace_each_others_key():
+    of_member = certificate("mx", level="Machine")
+    for_all = certificate("mx-default-0")
+    secrets, plan = lived(gateway(), of_member)
+    after, plan = lived(gateway(), of_member, for_all, secrets=secrets)
+    assert after == secrets
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+    assert verdict(plan, "Certificate", "mx-default-0", "Ready") == ("False", "NameTaken")
+    assert "Certificate/mx" in condition(plan, "Certificate", "mx-default-0", "Ready").message
+
+
+def test_an_export_into_the_secret_with_the_key_is_refused():
+    place = {"secretName": "letterlock-cert-mx", "fileName": "mx.p12"}
+    passphrase = {"passphraseSecretKeyRef": {"name": "passphrase", "key": "text"}}
+    resource = certificate(export={"pkcs12": {**place, **passphrase}})
+    secrets: dict[str, Any] = {"passphrase": Keep("passphrase", {"text": b"secret"})}
+    secrets, plan = lived(gateway(), resource, secrets=secrets)
+    assert secrets["letterlock-cert-mx"].data["tls.key"]
+    assert verdict(plan, "Certificate", "mx", "NotExported") == ("True", "NotExported")
+    assert "where its key lies" in condition(plan, "Certificate", "mx", "NotExported").message
 
 
 def test_a_changed_name_signs_anew_with_the_same_key_and_the_secrets_revision():

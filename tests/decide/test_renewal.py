@@ -1,5 +1,6 @@
 """Renewal that peers hear of first, clocks that jump, names and members that come and go (C4, C9, C11)."""
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -114,7 +115,7 @@ def test_a_certificate_of_a_clock_that_was_ahead_is_made_anew_with_its_key():
 def test_a_broken_certificate_beside_a_good_key_keeps_the_key():
     secrets, _ = lived(gateway(), certificate())
     kept: Keep = secrets["letterlock-cert-mx"]
-    broken = Keep(kept.name, {**kept.data, "tls.crt": b"x"}, ours=True, resource_version="9")
+    broken = replace(kept, data={**kept.data, "tls.crt": b"x"}, resource_version="9")
     after, plan = lived(gateway(), certificate(), secrets={kept.name: broken})
     assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
     assert after[kept.name].data["tls.key"] == kept.data["tls.key"]

@@ -43,7 +43,7 @@ def imported(spec: CertificateSpec, level: Level, slot: Slot, world: World, now:
     """A PKCS#12 file, opened into the slot's Secret."""
     assert spec.pkcs12 is not None  # noqa: S101 - the caller's case
     secret, member = slot.secret, slot.member
-    held = keeping.read(secret, world)
+    held = keeping.read(secret, slot.order.owner, world)
     if isinstance(held, Verdict):
         return Filled(held)
     present = held.chain if held is not None else None

@@ -92,6 +92,8 @@ def _order(secret: str, owner: str, files: tuple[ExportedFile, ...], world: Worl
         return f"Secret {secret} cannot be read: {present.problem}"
     if not present.ours or present.owner != owner:
         return f"Secret {secret} exists and is not ours: choose another secretName, or remove that Secret (NameTaken)"
+    if not present.inputs:
+        return f"Secret {secret} is where its key lies: choose another secretName (NameTaken)"
     whole = all(present.data.get(one.name) for one in files) and len(present.data) == len(files)
     if present.inputs == inputs and whole:
         return None

@@ -65,8 +65,8 @@ class Held:
         return self.keep.data.get(key, b"").decode("ascii", "replace")
 
 
-def read(secret: str, world: World) -> Held | Verdict | None:
-    """The Secret; a verdict where it cannot be used as ours; None where it is not there."""
+def read(secret: str, owner: str, world: World) -> Held | Verdict | None:
+    """The Secret of `owner` (`Kind/name`); a verdict where it cannot be used as that; None where it is not there."""
     match world.secrets.get(secret):
         case None:
             return None
@@ -75,6 +75,10 @@ def read(secret: str, world: World) -> Held | Verdict | None:
             return unknown(Type.READY, (Reason.PENDING, text))
         case Keep() as present if not present.ours:
             text = f"Secret {secret} exists and is not ours: rename the Certificate, or remove that Secret"
+            return false(Type.READY, (Reason.NAME_TAKEN, text))
+        case Keep() as present if present.owner != owner:
+            # `mx` of member `default-0` and a Certificate `mx-default-0`: each would replace the other's key for ever.
+            text = f"Secret {secret} belongs to {present.owner}: rename one of the two"
             return false(Type.READY, (Reason.NAME_TAKEN, text))
         case Keep() as present:
             key = present.data.get(KEY, b"")

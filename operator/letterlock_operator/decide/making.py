@@ -20,7 +20,7 @@ from letterlock_operator.world import World
 
 def fill(spec: CertificateSpec, slot: Slot, world: World, now: datetime) -> Filled:
     """The slot of a certificate that is self-signed or uploaded."""
-    held = keeping.read(slot.secret, world)
+    held = keeping.read(slot.secret, slot.order.owner, world)
     if held is None:
         return nothing(MAKING, slot.order)
     if isinstance(held, Verdict):

@@ -55,7 +55,7 @@ class _Case:
 
 def fill(spec: CertificateSpec, slot: Slot, world: World, now: datetime, status: CertificateStatus) -> Filled:
     """The slot of a certificate that a Kubernetes signer signs. `status`: as it was written last."""
-    held = keeping.read(slot.secret, world)
+    held = keeping.read(slot.secret, slot.order.owner, world)
     if held is None:
         return nothing(MAKING, slot.order)
     if isinstance(held, Verdict):
