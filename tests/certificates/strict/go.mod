@@ -1,0 +1,3 @@
+module letterlock.dev/tests/strict
+
+go 1.24
