@@ -96,6 +96,22 @@ def test_it_is_renewed_ahead_of_its_end_and_serves_meanwhile():
     assert verdict(plan, "Certificate", "mx", "Issuing") == ("False", "Issued")
 
 
+def test_a_renewal_that_is_refused_to_the_end_is_told_before_it():
+    secrets, request = first()
+    chain = intermediate().sign(request.request.decode(), days=90).encode()
+    secrets, plan = at(secrets, seen(request, "Approved", chain=chain))
+    assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+    for days, told_of in ((61, False), (76, True)):
+        moment = NOW + timedelta(days=days)
+        secrets, plan = at(secrets, {}, moment)
+        refused = seen(asked(plan), "Denied", message="no more", since=moment)
+        _, plan = at(secrets, refused, moment)
+        assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+        found = [one for one in status(plan).conditions if one.type == "ExpiringSoon"]
+        assert bool(found) is told_of
+    assert "no more" in found[0].message
+
+
 def test_a_renewal_with_a_new_key_changes_both_at_once():
     rotating: dict[str, Any] = {"renewal": {"rotateKey": True}}
     secrets, request = first(**rotating)

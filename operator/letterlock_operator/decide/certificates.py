@@ -317,8 +317,10 @@ def _dated(spec: CertificateSpec, filled: Filled, now: datetime) -> Filled:
     renews = spec.renewal.mode == "Automatic" and not _is_brought(spec)
     if filled.expiring is not None:
         return filled
-    if not renews and chain.end - now <= soon(chain):
-        text = f"it expires on {chain.end:%Y-%m-%d}, and nothing renews it here: replace it"
+    # A signer that refuses, or never answers, lets it end as well.
+    waits = f"its renewal waits: {filled.issuing[1]}" if filled.issuing is not None else ""
+    if (waits or not renews) and chain.end - now <= soon(chain):
+        text = f"it expires on {chain.end:%Y-%m-%d}, and {waits or 'nothing renews it here: replace it'}"
         return replace(filled, expiring=(Reason.EXPIRING_SOON, text))
     ended = chain.ended(now + _SOON)
     if ended:

@@ -126,7 +126,8 @@ def _uploaded(
 ) -> Filled:
     """What a CA signed for our request, in place of what is there; the present one stays if that cannot be."""
     request = held.next_request or held.request
-    serving = Filled(READY, chain, request=request, renewal=keeping.renewal_time(spec, chain))
+    renewal = None if spec.renewal.mode == "Never" else keeping.renewal_time(spec, chain)
+    serving = Filled(READY, chain, request=request, renewal=renewal)
     if isinstance(offer, Verdict):
         return replace(serving, ready=offer)
     taken, from_next, problem = _fitting(held, offer)
