@@ -60,13 +60,15 @@ def _listener(item: Object) -> Sequence[str]:
 def _destination(item: Object) -> Sequence[str]:
     spec, status = part(item, "spec"), part(item, "status")
     last = part(status, "lastTLS")
+    delivered = last.get("result") == "Delivered"
+    over = last.get("protocol") or ("clear text" if delivered else last.get("result"))
     return (
         name(item),
         few(texts(spec, "domains")),
         text(status.get("tlsMode") or part(spec, "tls").get("mode")),
         few([f"{one['host']}:{one.get('port', 25)}" for one in items(spec, "routes")]),
-        text(last.get("protocol") or ("clear text" if last else None)),
-        ("yes" if last.get("verified") else "no") if last else "-",
+        text(over),
+        ("yes" if last.get("verified") else "no") if delivered else "-",
         condition(item, "Delivering"),
         condition(item, "Programmed"),
     )

@@ -72,15 +72,21 @@ def print_message(message: Message) -> None:
 
 
 def _came(message: Message) -> str:
-    if not message.get("icid"):
+    source = str(message.get("receivedFrom") or "")
+    if not source:
         return "made here"
+    if not message.get("icid"):  # from a member that has gone: its name and number there, then who brought it
+        *members, first = source.split(", ")
+        if "[" not in first:
+            return f"made at {', '.join([*members, first])}"
+        source = f"{first}, handed on by {', '.join(members)},"
     over: Message = message.get("receivedOver") or {}
     tls = (
         f"over {over['protocol']} {over.get('cipher', '')}".rstrip()
         if over.get("protocol")
         else "in clear text"
     )
-    return f"from {message.get('receivedFrom', '-')} {tls}, ICID {message['icid']}"
+    return f"from {source} {tls}" + (f", ICID {message['icid']}" if message.get("icid") else "")
 
 
 def _hop(one: Message) -> Sequence[str]:

@@ -8,6 +8,7 @@ import pytest
 
 from tests.gateway.manifested import from_manifest
 from tests.gateway.receiving import Receiving, receiving
+from tests.harness import waiting
 from tests.harness.postfix import Postfix
 from tests.harness.swaks import swaks
 
@@ -140,6 +141,28 @@ async def test_postfix_hears_of_each_recipient_what_became_of_it(tmp_path: Path)
             assert "status=sent" in lines[to]
         found = {one.address for one in await world.stored() if one.sender}
         assert found == {"u@here.example", "postmaster@here.example", "v@here.example"}
+
+
+async def test_postfix_sends_to_more_recipients_than_a_message_may_have_in_turns(tmp_path: Path) -> None:
+    """It asks for all of them at once, and takes those that were taken (RFC 5321 section 4.5.3.1.10)."""
+    everybody = [f"u{number}@here.example" for number in range(350)]
+    async with receiving(tmp_path) as world:
+        await world.reception.apply(from_manifest(world.port, recipients=[{"match": ["here.example"]}]))
+
+        def send() -> str:
+            settings = {
+                "smtp_destination_recipient_limit": "1000",
+                "queue_run_delay": "1s",
+                "minimal_backoff_time": "1s",
+            }
+            with Postfix.sending(world.port, tls="none", settings=settings) as postfix:
+                postfix.submit(b"Subject: x\n\nx\n", to=everybody)
+                waiting.until(lambda: postfix.log.count("status=sent") == 350, what="all of them")
+                return postfix.log
+
+        log = await asyncio.to_thread(send)
+        assert "452 4.5.3 Too many recipients" in log
+        assert {one.address for one in await world.stored()} == set(everybody)
 
 
 async def test_without_a_default_domain_bare_addresses_are_refused_but_the_postmasters(
