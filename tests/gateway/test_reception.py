@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from letterlock_api.snapshot import AccessGroup
 from letterlock_gateway.receive import times
 from letterlock_gateway.spool import SpoolFailed
 from tests.gateway.receiving import Client, Receiving, listener, receiving, running_set, trusting
+from tests.harness import programs
 from tests.harness.certificates import Authority
 from tests.harness.ports import free_port
 from tests.harness.swaks import swaks
@@ -478,6 +480,19 @@ async def test_a_port_can_change_hands_without_a_gap(world: Receiving):
     await client.reply()
     assert "interface new" in world.log
     await client.close()
+
+
+@pytest.mark.parametrize("protocol", ["SMTP", "SMTPS"])
+async def test_the_kernel_keeps_as_many_connections_waiting_as_the_tcp_queue_has(
+    world: Receiving, protocol: str
+):
+    """What `ss` shows as the send queue of a socket that listens is its backlog."""
+    for queue in (7, 9):
+        one = listener(world.port, certificates=[PAIR], protocol=protocol, tcp_queue=queue)
+        await world.reception.apply(running_set(one, certificates=[PAIR]))
+        command = [programs.require("ss"), "-Hltn", f"sport = :{world.port}"]
+        shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout
+        assert {line.split()[2] for line in shown.splitlines()} == {str(queue)}
 
 
 async def test_workers_share_a_port(world: Receiving, tmp_path: Path):

@@ -53,8 +53,8 @@ def _ready(members: Sequence[Member]) -> list[Member]:
 def _nobody(members: Sequence[Member]) -> Finding | None:
     if _ready(members):
         return None
-    what = "no member is ready" if members else "the gateway has no members yet"
-    return Reason.NO_MEMBERS, f"{what}: look at its pods"
+    what = "no member is ready yet" if members else "the gateway has no members yet"
+    return Reason.NO_MEMBERS, f"{what}: if that lasts, its pods say why, or the lines of `letterlock up`"
 
 
 def _unreachable(members: Sequence[Member]) -> Finding | None:
