@@ -90,7 +90,10 @@ class Tally:
             return
         value = self._own[_SLOTS + slot]
         expires, count = value >> _SHIFT, value & _COUNT
-        if expires <= self._clock():
+        # What is counted now runs out later than what was before, unless the clock has been set back since: that would
+        # count until the clock is there again.
+        ahead = expires != NEVER and expires > until
+        if expires <= self._clock() or ahead:
             expires, count = int(until), 0
         count = max(0, count + amount)
         if count == 0 and expires == NEVER:

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from letterlock_api.snapshot import AccessGroup
-from letterlock_gateway.receive import times
+from letterlock_gateway.receive import terms, times
+from letterlock_gateway.running import RunningListener, RunningSet
 from letterlock_gateway.spool import SpoolFailed
 from tests.gateway.receiving import Client, Receiving, listener, receiving, running_set, trusting
 from tests.harness import programs
@@ -479,6 +480,31 @@ async def test_a_port_can_change_hands_without_a_gap(world: Receiving):
     client = await Client.connect(world.port)
     await client.reply()
     assert "interface new" in world.log
+    await client.close()
+
+
+async def test_a_set_that_cannot_be_run_changes_no_listener(
+    world: Receiving, monkeypatch: pytest.MonkeyPatch
+):
+    """The second listener of the new set fails, by a fault of ours: the first one stays as it was, too (L9)."""
+
+    def both(banner: str) -> RunningSet:
+        second = listener(free_port(), name="second", policy={"banner": banner})
+        return running_set(listener(world.port, policy={"banner": banner}), second)
+
+    await world.reception.apply(both("old words"))
+    compiled = terms.compile_listener
+
+    def failing(running: RunningSet, one: RunningListener) -> terms.ListenerTerms:
+        if one.listener.name == "second":
+            raise RuntimeError("a fault of ours")
+        return compiled(running, one)
+
+    monkeypatch.setattr(terms, "compile_listener", failing)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        await world.reception.apply(both("new words"))
+    client = await Client.connect(world.port)
+    assert "old words" in await client.reply()
     await client.close()
 
 

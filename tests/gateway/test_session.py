@@ -351,6 +351,16 @@ def test_an_hour_later_there_is_room_again():
     assert counters.take_recipient("h", 1)
 
 
+def test_a_clock_that_was_ahead_takes_no_hours_from_anybody():
+    now = [1_900_000_000.0]
+    counters = Limits(lambda: now[0])
+    assert [counters.take_recipient("h", 1) for _ in range(2)] == [True, False]
+    now[0] = 1_800_000_000.0
+    assert [counters.take_recipient("h", 1) for _ in range(2)] == [True, False]
+    now[0] += 3600.0
+    assert counters.take_recipient("h", 1)
+
+
 @pytest.mark.parametrize(
     ("hops", "code"), [(25, 250), (26, 554)], ids=["25 hops are taken", "26 hops are a loop"]
 )

@@ -98,9 +98,11 @@ class Reception:
         states: list[ListenerState] = []
         kept: set[Endpoint] = set()
         taking = running.admitted and not self._leaving
-        for name, one in running.listeners.items() if taking else ():
-            compiled = terms.compile_listener(running, one)
-            problem = await self._listen(compiled, one.listener, kept)
+        wanted = running.listeners.items() if taking else ()
+        # All of them before any takes effect: a set is taken as a whole or not at all (L9).
+        compiled = [(name, terms.compile_listener(running, one), one.listener) for name, one in wanted]
+        for name, listener, manifest in compiled:
+            problem = await self._listen(listener, manifest, kept)
             states.append(ListenerState(name=name, listening=problem is None, problem=problem))
         for endpoint in self._open.keys() - kept:
             self._stop_listening(endpoint)
