@@ -188,6 +188,18 @@ def test_what_is_no_reply_is_refused(text: bytes) -> None:
         ReplyParser().feed(text)
 
 
+def test_of_a_long_reply_only_the_beginning_is_told() -> None:
+    """Log, status, tracking and bounces hold it; a hostile next hop would fill them."""
+    [reply] = ReplyParser().feed(
+        b"".join(b"454-4.7.0 " + b"no " * 1000 + b"\r\n" for _ in range(20)) + b"454 end\r\n"
+    )
+    assert len(reply.lines) == 21
+    assert str(reply).startswith("454 4.7.0 no no no")
+    assert len(str(reply)) == 1004
+    failure = Failure.of_reply(reply, "Required", host="mx.example", address="192.0.2.1", over_tls=True)
+    assert (failure.status, len(failure.text), len(failure.reply)) == ("4.7.0", 1004, 1004)
+
+
 def test_a_reply_without_end_is_refused() -> None:
     parser = ReplyParser()
     with pytest.raises(MalformedReply):

@@ -11,6 +11,8 @@ from typing import Final
 # RFC 5321 section 4.5.3.1.5 says 512; real servers exceed it. The bounds keep a hostile one from filling memory.
 _MAX_LINE: Final = 8192
 _MAX_REPLY: Final = 65536
+# Characters of a reply that are told: in the log, in spool and status, in bounces. A next hop could fill all of these.
+_MAX_TOLD: Final = 1000
 _LINE: Final = re.compile(rb"([2-5][0-9][0-9])(?:([ -])(.*))?", re.DOTALL)
 _ENHANCED: Final = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})(?: |$)")
 
@@ -31,8 +33,9 @@ class Reply:
 
     @property
     def text(self) -> str:
-        """All lines in one, separated by spaces."""
-        return " ".join(line for line in self.lines if line)
+        """All lines in one, separated by spaces, as far as anybody wants to read that."""
+        text = " ".join(line for line in self.lines if line)
+        return text if len(text) <= _MAX_TOLD else text[: _MAX_TOLD - 1] + "…"
 
     @property
     def kind(self) -> int:
