@@ -1,12 +1,14 @@
 """Which names count: matching, and what a certificate presents."""
 
 import pytest
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from letterlock_gateway.deliver import references
 from letterlock_gateway.deliver.references import Reference
-from letterlock_gateway.tls import names
+from letterlock_gateway.tls import chains, names
 from letterlock_gateway.tls.names import Presented
 from tests.harness.certificates import Authority, leaf_of
 
@@ -140,3 +142,13 @@ def test_a_mismatch_names_what_was_asked_for_and_what_was_presented() -> None:
         [Reference("a.example", "Recipient")], Presented(("b.example", "c.example"), common_name=False)
     )
     assert text == "asked for a.example; certificate is for b.example, c.example"
+
+
+def test_whatever_a_certificate_holds_what_is_told_of_it_ends() -> None:
+    """Log, status, tracking and bounces hold it; a hostile next hop would fill them."""
+    endless = tuple(f"{number}{'n' * 5000}.example" for number in range(300))
+    text = references.mismatch([Reference("a.example", "Recipient")], Presented(endless, common_name=False))
+    assert len(text) < 6000
+    assert text.endswith("… and 280 more")
+    unit = x509.NameAttribute(NameOID.ORGANIZATIONAL_UNIT_NAME, "u" * 60)
+    assert len(chains.shown(x509.Name([unit] * 100))) == 300

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from letterlock_api.destinationcontrol import NameSource
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.tls import names
 from letterlock_gateway.tls.names import Presented
 
@@ -62,6 +63,7 @@ def mismatch(references: Sequence[Reference], presented: Presented) -> str:
     """For people: the names that were asked for and those that were presented."""
     asked = ", ".join(dict.fromkeys(names.normalised(reference.name) for reference in references))
     kind = "common name" if presented.common_name else "certificate is for"
-    shown = ", ".join(presented.names[:20]) or "none"
+    # A certificate may hold any number of names, of any length; those of hosts have 253 characters at most.
+    shown = ", ".join(one_line(name, 255) for name in presented.names[:20]) or "none"
     more = f" and {len(presented.names) - 20} more" if len(presented.names) > 20 else ""
     return f"asked for {asked}; {kind} {shown}{more}"

@@ -18,7 +18,7 @@ from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.trace import TLSDetails
 from letterlock_gateway.running import RunningSet
-from letterlock_gateway.tls import names, verify
+from letterlock_gateway.tls import chains, names, verify
 from letterlock_gateway.tls.trust import TrustStore
 
 
@@ -77,7 +77,7 @@ def problem(
     if not verdict.trusted:
         return f"client certificate not trusted: {verdict.detail}", ""
     leaf = authorities.load_der(chain[0])
-    subject = leaf.subject.rfc4514_string()
+    subject = chains.shown(leaf.subject)
     if fingerprints and hashlib.sha256(chain[0]).hexdigest() not in fingerprints:
         return f"fingerprint of the client certificate ({subject}) is not listed", ""
     if names_listed:

@@ -12,12 +12,14 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, ObjectIdentifier
 
 from letterlock_api.strength import BROKEN_HASHES
+from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.tls import names
 
 type Rule = Callable[[Sequence[x509.Certificate], ObjectIdentifier], str]
 
 # As OpenSSL's security level 1: RSA 1024 still counts, for old peers have it; 512 is broken in hours.
 _MIN_RSA_BITS: Final = 1024
+_MAX_SHOWN: Final = 300
 
 
 def problem(chain: Sequence[x509.Certificate], purpose: ObjectIdentifier) -> str:
@@ -26,8 +28,8 @@ def problem(chain: Sequence[x509.Certificate], purpose: ObjectIdentifier) -> str
 
 
 def shown(name: x509.Name) -> str:
-    """A subject or issuer, for people."""
-    return name.rfc4514_string() or "(no subject)"
+    """A subject or issuer, for people. Its owner may have written any length into it."""
+    return one_line(name.rfc4514_string(), _MAX_SHOWN) or "(no subject)"
 
 
 def for_the_purpose(chain: Sequence[x509.Certificate], purpose: ObjectIdentifier) -> str:
