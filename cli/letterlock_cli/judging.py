@@ -30,7 +30,7 @@ def check_certificate(there: Target, wanted: Object) -> None:
     except ValueError as error:
         raise CommandError(f"MailGateway {gateway} cannot be read: {' '.join(str(error).split())}") from error
     world = World("", gateways={gateway: parsed}, certificates={certificate.name: certificate})
-    judged = certificates.judge_all(world, {}, datetime.now(UTC))[certificate.name].accepted
+    judged = certificates.judge(certificate, world, datetime.now(UTC)).accepted
     if not judged.holds:
         raise CommandError(f"{judged.reason}: {judged.message}")
     if certificate.spec.pkcs12 is None and certificate.spec.secret_ref is None:

@@ -10,6 +10,7 @@ merged, inheritance applied, defaults filled in, names normalised (lower case, A
 
 import hashlib
 import json
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal
 
 import idna
@@ -22,6 +23,7 @@ from letterlock_api.mailgateway import AlertType, Severity
 
 SNAPSHOT_FILE: Final = "snapshot.json"
 FORMAT: Final = 1
+_JSON: Final = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 # Modes as members know them: `Default` has been resolved.
 ResolvedTLSMode = Literal[
     "No", "Preferred", "Required", "PreferredVerify", "RequiredVerify", "RequiredVerifyHostedDomains"
@@ -206,6 +208,10 @@ class Destination(Lenient):
     recipients_period: float = 3600.0
     """Seconds."""
 
+    def encoded(self) -> str:
+        """Its part of `snapshot.json`."""
+        return _JSON.encode(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
+
 
 class RetrySchedule(Lenient):
     """Seconds, all of them."""
@@ -322,12 +328,18 @@ class Snapshot(Lenient):
 
     def encode(self) -> bytes:
         """The bytes of `snapshot.json`: sorted keys, no defaults, so that equal snapshots are equal files."""
-        return json.dumps(
-            self.model_dump(mode="json", by_alias=True, exclude_defaults=True),
-            sort_keys=True,
-            separators=(",", ":"),
-            ensure_ascii=False,
-        ).encode()
+        return self.encode_with([one.encoded() for one in self.destinations])
+
+    def encode_with(self, destinations: Sequence[str]) -> bytes:
+        """The same, where `Destination.encoded` of each destination is at hand: most stay what they were."""
+        rest = self.model_copy(update={"destinations": []})
+        parts = {
+            key: _JSON.encode(value)
+            for key, value in rest.model_dump(mode="json", by_alias=True, exclude_defaults=True).items()
+        }
+        if destinations:
+            parts["destinations"] = f"[{','.join(destinations)}]"
+        return f"{{{','.join(f'"{key}":{parts[key]}' for key in sorted(parts))}}}".encode()
 
     def hash(self) -> str:
         """Identity of this snapshot."""

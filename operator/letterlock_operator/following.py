@@ -175,8 +175,10 @@ class Following:
         if state.member != target.name:
             problem = f"{target.address} answers as {state.member}"
             followed.answers[target.uid] = (None, problem)
-        else:
-            followed.answers[target.uid] = (state, "")
+            return
+        before, _ = followed.answers.get(target.uid, (None, ""))
+        # The same word stays the same object: nobody has to compare thousands of digests again.
+        followed.answers[target.uid] = (before if before == state else state, "")
 
     async def _hurry_all(self, namespace: str, targets: Iterable[Target], followed: _Followed) -> None:
         age = asyncio.get_running_loop().time() - followed.since

@@ -19,8 +19,8 @@ from letterlock_api.base import API_VERSION
 from letterlock_api.kinds import KINDS
 from letterlock_api.metrics import CONTENT_TYPE, Metrics
 from letterlock_operator import access, api, handlers
-from letterlock_operator.decide import decide
-from letterlock_operator.decide.objects import Pods, objects
+from letterlock_operator.decide import decide_again
+from letterlock_operator.decide.objects import Pods, objects_again
 from letterlock_operator.lease import Lease
 from letterlock_operator.reconcile import Reconciler
 
@@ -94,7 +94,11 @@ async def _serve(options: Options, where: access.Access) -> int:
         home, slash, _ = installation.partition("/")
         pods = Pods(image, options.image_pull_secrets, home if slash else "")
         reconciler = Reconciler(
-            client, decide, lambda world, plan: objects(world, plan, pods), installation, may_act
+            client,
+            decide_again,
+            lambda world, plan, before: objects_again(world, plan, pods, before),
+            installation,
+            may_act,
         )
         watching = handlers.Watching(where, options.namespaces, reconciler.received)
         for number in (signal.SIGTERM, signal.SIGINT):

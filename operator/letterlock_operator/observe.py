@@ -2,8 +2,9 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -16,7 +17,7 @@ from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_api.snapshot import SNAPSHOT_FILE
 from letterlock_operator import names
 from letterlock_operator.api import Object
-from letterlock_operator.store import NamespaceStore, controller, revision
+from letterlock_operator.store import NamespaceStore, controller
 from letterlock_operator.world import (
     FieldConflict,
     InvalidResource,
@@ -30,22 +31,41 @@ from letterlock_operator.world import (
 
 # Derived objects whose names others may have taken before us.
 _DERIVED: Final = ("StatefulSet", "Service", "ServiceAccount", "NetworkPolicy", "PodDisruptionBudget")
+_KEPT: Final = ("Secret", "ConfigMap")
 
 
-@dataclass(frozen=True)
-class _Parsed:
-    revision: int
-    value: AnyResource | InvalidResource
+@dataclass
+class _Kind:
+    """One kind of a namespace: the objects that were seen last, and what they read as."""
+
+    items: Mapping[str, Object] = field(default_factory=dict[str, Object])
+    ours: frozenset[str] = frozenset()
+    """Names of those that a resource of ours owns."""
+    values: dict[str, Any] = field(default_factory=dict[str, Any])
+
+    def read(
+        self, items: Mapping[str, Object], ours: frozenset[str], reader: Callable[[Object], Any]
+    ) -> Mapping[str, Any]:
+        """What `items` read as. Objects never change: only those that are others, or somebody else's, are read."""
+        known, other = self.items, self.ours ^ ours
+        fresh = {
+            name: reader(item) for name, item in items.items() if known.get(name) is not item or name in other
+        }
+        values = {**self.values, **fresh} if fresh else self.values
+        if len(values) != len(items):
+            values = {name: values[name] for name in items}
+        self.items, self.ours, self.values = dict(items), ours, values
+        return values
 
 
 class Observer:
-    """Builds worlds; remembers parsed resources, so that one change among 10,000 parses one.
+    """Builds worlds; remembers what objects read as, so that one change among 10,000 reads one.
 
     May run in a thread, one at a time for each namespace.
     """
 
     def __init__(self) -> None:
-        self._parsed: dict[str, dict[tuple[str, str], _Parsed]] = {}
+        self._kinds: dict[str, dict[str, _Kind]] = {}
 
     def world(
         self,
@@ -59,17 +79,23 @@ class Observer:
         conflicts: tuple[FieldConflict, ...] = (),
     ) -> World:
         """The namespace as it is known now. `members`: by gateway, as the polls have shown them."""
+        kinds = self._kinds.setdefault(namespace, defaultdict(_Kind))
         invalid: list[InvalidResource] = []
-        found: dict[str, dict[str, Any]] = {kind: {} for kind in KINDS}
+        found: dict[str, Mapping[str, Any]] = {}
         for kind, model in KINDS.items():
-            for name, item in known.objects[kind].items():
-                if item["metadata"].get("deletionTimestamp"):
-                    continue
-                value = self._parse(kind, model, namespace, name, item)
-                if isinstance(value, InvalidResource):
-                    invalid.append(value)
-                else:
-                    found[kind][name] = value
+            read = kinds[kind].read(
+                known.objects[kind],
+                frozenset(),
+                lambda item, kind=kind, model=model: _resource(kind, model, item),
+            )
+            bad = [name for name, value in read.items() if not isinstance(value, model)]
+            invalid += [read[name] for name in bad if read[name] is not None]
+            left = frozenset(bad)
+            found[kind] = {name: one for name, one in read.items() if name not in left} if left else read
+        ours = {
+            kind: frozenset(name for name, item in known.objects[kind].items() if is_ours(item, known))
+            for kind in (*_DERIVED, *_KEPT)
+        }
         return World(
             namespace=namespace,
             gateways=found["MailGateway"],
@@ -78,19 +104,20 @@ class Observer:
             destinations=found["DestinationControl"],
             ca_lists=found["CAList"],
             invalid=tuple(invalid),
-            secrets={name: secret(item, known) for name, item in known.objects["Secret"].items()},
-            config_maps={name: config_map(item, known) for name, item in known.objects["ConfigMap"].items()},
+            secrets=kinds["Secret"].read(
+                known.objects["Secret"], ours["Secret"], lambda item: secret(item, known)
+            ),
+            config_maps=kinds["ConfigMap"].read(
+                known.objects["ConfigMap"], ours["ConfigMap"], lambda item: config_map(item, known)
+            ),
             foreign=frozenset(
-                f"{kind}/{name}"
-                for kind in _DERIVED
-                for name, item in known.objects[kind].items()
-                if not is_ours(item, known)
+                f"{kind}/{name}" for kind in _DERIVED for name in known.objects[kind].keys() - ours[kind]
             ),
             members=members,
             scales={
-                name: int(item["spec"].get("replicas", 1))
-                for name, item in known.objects["StatefulSet"].items()
-                if name in found["MailGateway"] and is_ours(item, known)
+                name: int(known.objects["StatefulSet"][name]["spec"].get("replicas", 1))
+                for name in ours["StatefulSet"]
+                if name in found["MailGateway"]
             },
             claims=claims,
             requests=requests,
@@ -101,17 +128,12 @@ class Observer:
 
     def forget(self, namespace: str) -> None:
         """The namespace is no longer served."""
-        self._parsed.pop(namespace, None)
+        self._kinds.pop(namespace, None)
 
-    def _parse(
-        self, kind: str, model: type[AnyResource], namespace: str, name: str, item: Object
-    ) -> AnyResource | InvalidResource:
-        mine = self._parsed.setdefault(namespace, {})
-        known = mine.get((kind, name))
-        if known is None or known.revision != revision(item):
-            known = _Parsed(revision(item), parse(kind, model, item))
-            mine[kind, name] = known
-        return known.value
+
+def _resource(kind: str, model: type[AnyResource], item: Object) -> AnyResource | InvalidResource | None:
+    """What stands in `item`; None: it is being deleted."""
+    return None if item["metadata"].get("deletionTimestamp") else parse(kind, model, item)
 
 
 def parse(kind: str, model: type[AnyResource], item: Object) -> AnyResource | InvalidResource:
@@ -176,10 +198,10 @@ def snapshot_in(item: Object | None) -> bytes:
         return content
 
 
-def names_members(item: Object | None) -> bool:
-    """Whether the snapshot that a ConfigMap holds says who may take mail (`Snapshot.admits`)."""
+def names_members(content: bytes) -> bool:
+    """Whether a snapshot, as `snapshot_in` gives it, says who may take mail (`Snapshot.admits`)."""
     # Its keys are sorted, and this one is the first: no need to read what may be megabytes.
-    return snapshot_in(item).startswith(b'{"admits":')
+    return content.startswith(b'{"admits":')
 
 
 def _keep(item: Object, data: Mapping[str, bytes], known: NamespaceStore, type_: str) -> Keep:

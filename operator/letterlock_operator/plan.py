@@ -181,6 +181,8 @@ class Mount:
     """CA certificates: ConfigMaps."""
     shards: Mapping[str, int]
     """By file: the number of the Secret or ConfigMap that it lies in, where there are several."""
+    hash: str
+    """Of the snapshot: its identity."""
     encoded: bytes
     """The snapshot as `snapshot.json`: large ones take long to encode, so it is done once, and not by `act`."""
     packed: bytes

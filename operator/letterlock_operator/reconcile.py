@@ -7,6 +7,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -18,14 +19,18 @@ from letterlock_operator.act import carry, requests
 from letterlock_operator.act.cluster import Cluster, Memory
 from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import Object
+from letterlock_operator.decide.objects import NOTHING as UNDERIVED
+from letterlock_operator.decide.objects import Derived
+from letterlock_operator.decide.whole import NOTHING as UNDECIDED
+from letterlock_operator.decide.whole import Memo
 from letterlock_operator.following import Following, Target, Wanted
 from letterlock_operator.plan import Plan
 from letterlock_operator.scopes import Scopes
 from letterlock_operator.store import WATCHED, NamespaceStore, Store
 from letterlock_operator.world import Keep, SigningRequest, Unreadable, World
 
-type Decide = Callable[[World, datetime], Plan]
-type Derive = Callable[[World, Plan], Sequence[Object]]
+type Decide = Callable[[World, datetime, Memo], tuple[Plan, Memo]]
+type Derive = Callable[[World, Plan, Derived], Derived]
 
 # Marks that come together become one pass: `kubectl apply -f folder` is a dozen events within this time.
 _COALESCE: Final = 0.05
@@ -45,6 +50,29 @@ SECRETS_LEFT_OUT: Final = (
     "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token,type!=bootstrap.kubernetes.io/token"
 )
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Lying:
+    """What has to be known of a snapshot in place; a large one takes long to unpack."""
+
+    item: Object
+    """The ConfigMap that it was read from."""
+    hash: str
+    """Empty: there is none in it."""
+    names_members: bool
+    """Whether it says who may take mail."""
+
+
+@dataclass
+class _Pass:
+    """What one pass over a namespace leaves for the next; without it, the next one takes longer."""
+
+    memo: Memo = UNDECIDED
+    derived: Derived = UNDERIVED
+    memory: Memory = field(default_factory=Memory)
+    lying: dict[str, Lying] = field(default_factory=dict[str, Lying])
+    """By gateway: its snapshot in place."""
 
 
 class Reconciler:
@@ -69,7 +97,7 @@ class Reconciler:
         self._following = Following(client, self.mark)
         self._makers = Makers()
         self._marked: dict[str, asyncio.Event] = {}
-        self._memories: dict[str, Memory] = {}
+        self._passes: dict[str, _Pass] = {}
         self._relist_at: dict[str, float] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self.metrics = metrics.metrics()
@@ -143,19 +171,20 @@ class Reconciler:
             self._store.forget(namespace)
             self._observer.forget(namespace)
             self._scopes.forget(namespace)
-            self._memories.pop(namespace, None)
+            self._passes.pop(namespace, None)
             self._relist_at.pop(namespace, None)
             metrics.forget(self.metrics, namespace, {})
             return None
         if not ours:
             taken = await self._scopes.tell(namespace, list(known.objects["MailGateway"].values()))
             return _LOOK_AT_OTHERS if taken else _TRY_AGAIN
-        members = await self._following.members(namespace, wanted(known))
-        memory = self._memories.setdefault(namespace, Memory())
+        left = self._passes.setdefault(namespace, _Pass())
+        memory = left.memory
+        members = await self._following.members(namespace, wanted(known, left.lying))
         asked: Mapping[str, SigningRequest] | Unreadable = {}
         if any(item.get("spec", {}).get("signerName") for item in known.objects["Certificate"].values()):
             asked = await requests.observed(self._api, namespace)
-        claims = await claimed(self._api, namespace, known)
+        claims = await claimed(self._api, namespace, known, left.lying)
         now = datetime.now(UTC)
         frozen, started = known.copy(), time.monotonic()
         conflicts = tuple(one for one in memory.conflicts.values() if one.until > now)
@@ -170,8 +199,9 @@ class Reconciler:
                 claims=claims,
                 conflicts=conflicts,
             )
-            plan = self._decide(world, now)
-            return world, plan, self._derive(world, plan)
+            plan, left.memo = self._decide(world, now, left.memo)
+            left.derived = self._derive(world, plan, left.derived)
+            return world, plan, left.derived.objects
 
         # In a thread: thousands of resources take a second, and the watches, polls and the Lease go on meanwhile.
         world, plan, objects = await asyncio.to_thread(decided)
@@ -185,7 +215,7 @@ class Reconciler:
             world,
             now,
             seconds=seconds,
-            mounted=lambda: self._following.mounted(namespace, wanted(cluster.known)),
+            mounted=lambda: self._following.mounted(namespace, wanted(cluster.known, left.lying)),
         )
         if again:
             self.mark(namespace)
@@ -219,32 +249,39 @@ class Reconciler:
         self._relist_at[namespace] = time.monotonic() + (_FIRST_RELIST if due is None else _RELIST)
 
 
-def wanted(known: NamespaceStore) -> dict[str, Wanted]:
-    """By gateway: its pods, the snapshot that they have mounted, and how to ask them."""
+def wanted(known: NamespaceStore, lying: dict[str, Lying]) -> dict[str, Wanted]:
+    """By gateway: its pods, the snapshot that they have mounted, and how to ask them. Brings `lying` up to date."""
     found: dict[str, Wanted] = {}
+    members: dict[str, list[Object]] = {}
+    for pod in known.objects["Pod"].values():
+        members.setdefault(_gateway_of(pod), []).append(pod)
     for gateway in known.objects["MailGateway"]:
-        pods = [pod for pod in known.objects["Pod"].values() if _belongs(pod, gateway)]
-        snapshot = observe.snapshot_in(known.objects["ConfigMap"].get(names.snapshot_config_map(gateway)))
+        pods = members.get(gateway, [])
+        lies = known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
+        if lies is None:
+            lying.pop(gateway, None)
+        elif gateway not in lying or lying[gateway].item is not lies:
+            content = observe.snapshot_in(lies)
+            hashed = content_hash(content) if content else ""
+            lying[gateway] = Lying(lies, hashed, observe.names_members(content))
         internal = known.objects["Secret"].get(names.internal_secret(gateway))
         identity = observe.secret(internal, known) if internal is not None else None
         found[gateway] = Wanted(
             targets=tuple(sorted((target(pod) for pod in pods), key=lambda one: (len(one.name), one.name))),
-            snapshot=content_hash(snapshot) if snapshot else "",
+            snapshot=lying[gateway].hash if lies is not None else "",
             identity=identity if isinstance(identity, Keep) and identity.ours else None,
         )
     return found
 
 
-async def claimed(client: api.API, namespace: str, known: NamespaceStore) -> frozenset[str] | None:
+async def claimed(
+    client: api.API, namespace: str, known: NamespaceStore, lying: Mapping[str, Lying]
+) -> frozenset[str] | None:
     """Claims of spool volumes, where a gateway's snapshot does not say who may take mail (yet); None: not needed.
 
     None as well where they may not be listed: then everybody may hold mail. Raises api.Unavailable.
     """
-    config_maps = known.objects["ConfigMap"]
-    if all(
-        observe.names_members(config_maps.get(names.snapshot_config_map(gateway)))
-        for gateway in known.objects["MailGateway"]
-    ):
+    if all(gateway in lying and lying[gateway].names_members for gateway in known.objects["MailGateway"]):
         return None
     try:
         items, _ = await client.list("PersistentVolumeClaim", namespace, labelSelector=names.GATEWAY_LABEL)
@@ -276,11 +313,11 @@ def _started(container: Mapping[str, Any]) -> bool:
     return bool(container.get("restartCount")) or not states.isdisjoint({"running", "terminated"})
 
 
-def _belongs(pod: Object, gateway: str) -> bool:
-    """Whether the gateway's StatefulSet made the pod."""
-    return any(
-        reference.get("controller")
-        and reference.get("kind") == "StatefulSet"
-        and reference.get("name") == gateway
+def _gateway_of(pod: Object) -> str:
+    """The gateway whose StatefulSet made the pod; empty: none did."""
+    made = (
+        str(reference.get("name"))
         for reference in pod["metadata"].get("ownerReferences") or ()
+        if reference.get("controller") and reference.get("kind") == "StatefulSet"
     )
+    return next(made, "")

@@ -101,7 +101,9 @@ class Store:
         before = known.objects[kind]
         after = {item["metadata"]["name"]: trimmed(kind, item) for item in items}
         for name, item in before.items():
-            if revision(item) > max(listed_at, revision(after[name]) if name in after else 0):
+            listed = revision(after[name]) if name in after else 0
+            # The same one stays the same object: nobody has to look at it again.
+            if revision(item) == listed or revision(item) > max(listed_at, listed):
                 after[name] = item
         known.objects[kind] = after
         known.listed[kind] = listed_at

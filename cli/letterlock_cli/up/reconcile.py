@@ -25,7 +25,7 @@ from letterlock_cli.up.processes import Launch, MemberProcess
 from letterlock_cli.up.screen import Screen
 from letterlock_cli.up.state import State
 from letterlock_operator import names, orders
-from letterlock_operator.decide import decide
+from letterlock_operator.decide import NOTHING, Memo, decide_again
 from letterlock_operator.decide.pems import Refused
 from letterlock_operator.plan import (
     Ensure,
@@ -59,6 +59,7 @@ class Up:
     _world: World | None = field(default=None, init=False)
     _refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal], init=False)
     _wake: datetime | None = field(default=None, init=False)
+    _memo: Memo = field(default=NOTHING, init=False)
     _notes_read: int = field(default=0, init=False)
 
     async def run(self) -> None:
@@ -120,7 +121,7 @@ class Up:
             self.screen.problems(problems)
         if world == self._world and (self._wake is None or now < self._wake):
             return False
-        plan = decide(world, now)
+        plan, self._memo = decide_again(world, now, self._memo)
         await self._act(plan, observer, world, now)
         self._world, self._wake = world, plan.wake
         return True

@@ -65,6 +65,7 @@ async def carry_out(
     await _together(
         attempt(f"{wanted['kind']} {wanted['metadata']['name']}", derived.put(cluster, wanted))
         for wanted in objects
+        if not derived.rests(cluster, wanted)
     )
     for name in services_without_use(world, plan):
         await attempt(f"Service {name}", derived.remove(cluster, "Service", name))

@@ -1,5 +1,6 @@
 """What every action needs: the client, what is known of the namespace, who owns what. Made by `reconcile`."""
 
+import operator
 from dataclasses import dataclass, field
 
 from letterlock_api.base import API_VERSION
@@ -27,6 +28,15 @@ class Memory:
         default_factory=dict[tuple[str, str], FieldConflict]
     )
     """By kind and name: those that are not put back for a while."""
+    quiet: dict[tuple[str, str], tuple[object, ...]] = field(
+        default_factory=dict[tuple[str, str], tuple[object, ...]]
+    )
+    """By kind and name: what was wanted and what was there when nothing was to be done. The same objects again need
+    no look."""
+    said: dict[tuple[str, str], tuple[object, object]] = field(
+        default_factory=dict[tuple[str, str], tuple[object, object]]
+    )
+    """The same of statuses, of which there are thousands."""
     told: dict[str, str] | None = None
     """Events of the plan before, by name; None before the first plan."""
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])
@@ -49,6 +59,15 @@ class Cluster:
     def known(self) -> NamespaceStore:
         """The objects as they were seen last."""
         return self.store.namespace(self.namespace)
+
+    def rests(self, kind: str, name: str, *looked_at: object) -> bool:
+        """Whether exactly these objects were looked at before, and nothing was to be done."""
+        known = self.memory.quiet.get((kind, name), ())
+        return len(known) == len(looked_at) and all(map(operator.is_, known, looked_at))
+
+    def quiet(self, kind: str, name: str, *looked_at: object) -> None:
+        """Nothing is to be done for as long as these objects are the same."""
+        self.memory.quiet[kind, name] = looked_at
 
     def seen(self, kind: str, item: Object) -> None:
         """The newest state of an object, as the API server has just given it.

@@ -24,6 +24,12 @@ _REPAIR_PERIOD: Final = 600.0  # seconds
 _log = logging.getLogger(__name__)
 
 
+def rests(cluster: Cluster, wanted: Object) -> bool:
+    """Whether the object is known to be as it shall be: it and `wanted` are what they were at the last look."""
+    kind, name = wanted["kind"], wanted["metadata"]["name"]
+    return cluster.rests(kind, name, wanted, cluster.known.objects[kind].get(name))
+
+
 async def put(cluster: Cluster, wanted: Object) -> bool:
     """Make the object what it shall be. `wanted` names its owner reference. False: it is not ours.
 
@@ -45,6 +51,7 @@ async def put(cluster: Cluster, wanted: Object) -> bool:
         if not observe.is_ours(observed, cluster.known):
             return False
         if not differs(wanted, observed) or cluster.memory.settled.get(key) == (content, revision(observed)):
+            cluster.quiet(kind, name, wanted, observed)
             if cluster.memory.conflicts.pop(key, None) is not None:
                 cluster.memory.unseen = True  # whoever it was has put it back: that is to be said
             return True

@@ -6,11 +6,12 @@ content, new ones are added before `snapshot.json` names them, old ones go once 
 
 import base64
 import logging
+import operator
 from collections.abc import Mapping, Sequence
 from typing import Final
 
 from letterlock_api import packing
-from letterlock_api.snapshot import SNAPSHOT_FILE, content_hash
+from letterlock_api.snapshot import SNAPSHOT_FILE
 from letterlock_api.state import INTERNAL_CA_FILE, INTERNAL_CERTIFICATE_FILE
 from letterlock_operator import names, observe
 from letterlock_operator.act import derived
@@ -27,10 +28,12 @@ _log = logging.getLogger(__name__)
 
 async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[Member]) -> None:
     """Bring the gateway's mounted objects closer to `mount`. Raises api.APIError."""
-    current = content_hash(mount.encoded)
+    everybody = all(m.state is not None and m.state.snapshot == mount.hash for m in members if m.ready)
+    lying = _lying(cluster, gateway)
+    if cluster.rests("mount", gateway, mount, everybody, *lying):
+        return
     stored = cluster.known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
     before = observe.snapshot_in(stored)
-    everybody = all(m.state is not None and m.state.snapshot == current for m in members if m.ready)
     keep = "" if before == mount.encoded and everybody else before.decode(errors="replace")
     keys = await _shards(cluster, gateway, "Secret", mount, keep)
     if not keys or not await _shards(cluster, gateway, "ConfigMap", mount, keep):
@@ -43,12 +46,31 @@ async def write(cluster: Cluster, gateway: str, mount: Mount, members: Sequence[
     else:
         wanted = _object(cluster, gateway, "ConfigMap", name, {SNAPSHOT_FILE: mount.packed.decode()})
     await derived.put(cluster, wanted)
+    # What others keep changing is put back after a while, though nothing else happens.
+    if not cluster.memory.conflicts and all(map(operator.is_, lying, _lying(cluster, gateway))):
+        cluster.quiet("mount", gateway, mount, everybody, *lying)
+
+
+def _lying(cluster: Cluster, gateway: str) -> list[Object | None]:
+    """The objects that members mount, as they are."""
+    secrets, maps = cluster.known.objects["Secret"], cluster.known.objects["ConfigMap"]
+    return [
+        *(secrets.get(names.key_shard(gateway, number)) for number in range(names.KEY_SHARDS)),
+        *(maps.get(names.ca_shard(gateway, number)) for number in range(names.CA_SHARDS)),
+        maps.get(names.snapshot_config_map(gateway)),
+    ]
 
 
 async def write_identity(cluster: Cluster, gateway: str, internal: Keep) -> None:
     """Give the members their side of the internal identity: not the CA's key, and not the operator's."""
+    name = names.member_secret(gateway)
+    stored = cluster.known.objects["Secret"].get(name)
+    if cluster.rests("identity", gateway, internal, stored):
+        return
     data = {name: _encode(internal.data[name]) for name in (INTERNAL_CERTIFICATE_FILE, INTERNAL_CA_FILE)}
-    await derived.put(cluster, _object(cluster, gateway, "Secret", names.member_secret(gateway), data))
+    await derived.put(cluster, _object(cluster, gateway, "Secret", name, data))
+    if not cluster.memory.conflicts and cluster.known.objects["Secret"].get(name) is stored:
+        cluster.quiet("identity", gateway, internal, stored)
 
 
 async def _shards(cluster: Cluster, gateway: str, kind: str, mount: Mount, keep: str) -> bool:

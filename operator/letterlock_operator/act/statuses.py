@@ -37,26 +37,34 @@ class Change:
 def changes(
     cluster: Cluster, wanted: Mapping[tuple[str, str], AnyStatus], under_way: Collection[str]
 ) -> list[Change]:
-    """Which statuses are to be written. Only reads: it may run in a thread.
+    """Which statuses are to be written. It reads, and remembers what it has looked at: it may run in a thread.
 
     `under_way`: resources (`Kind/name`) that another thing will be said of in a moment. Those of them that have
     no status yet wait for it: a thousand new Certificates are one status write each.
     """
     found: list[Change] = []
-    for (kind, name), status in wanted.items():
+    said, nothing = cluster.memory.said, (None, None)
+    for key, status in wanted.items():
+        kind, name = key
         observed = cluster.known.objects[kind].get(name)
         if observed is None:
+            continue
+        last = said.get(key, nothing)
+        if last[0] is status and last[1] is observed:
             continue
         present: Object = observed.get("status") or {}
         if not present and f"{kind}/{name}" in under_way:
             continue
         dumped = _dumped(status, present)
         if dumped == present:
+            said[key] = (status, observed)
             continue
         # What others wrote into the status and we do not say stays, and shall not make us write again and again.
         content = content_hash(json.dumps(dumped, sort_keys=True).encode())
         if cluster.memory.settled.get((f"{kind}/status", name)) != (content, revision(observed)):
             found.append(Change(kind, name, observed["metadata"]["uid"], dumped, content))
+        else:
+            said[key] = (status, observed)
     return found
 
 

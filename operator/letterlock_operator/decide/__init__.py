@@ -3,6 +3,6 @@
 No clock, no network, no log, no randomness, no event loop. The same for the operator and for `letterlock up`.
 """
 
-from letterlock_operator.decide.whole import decide
+from letterlock_operator.decide.whole import NOTHING, Memo, decide, decide_again
 
-__all__ = ["decide"]
+__all__ = ["NOTHING", "Memo", "decide", "decide_again"]

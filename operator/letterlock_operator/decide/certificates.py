@@ -24,6 +24,7 @@ from letterlock_operator.decide import (
 )
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.chains import Chain
+from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.slots import Filled, Slot
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.plan import Issue, Request, Retire, SecretOrder
@@ -77,13 +78,25 @@ class Judged:
 
     def wakes(self, now: datetime) -> list[datetime]:
         """When to decide again even if nothing happens."""
+        return [moment for moment in self._moments() if moment > now]
+
+    def holds_until(self, now: datetime) -> datetime | None:
+        """Until when it is the same if nothing happens; `now`: at this moment only. None: for good."""
+        at_rest = self.ready.holds and not (self.issues or self.asks or self.exports or self.retired)
+        # A certificate that begins later is one of a clock that was ahead: what that means changes with ours.
+        begun = all(one.chain is None or one.chain.start <= now for one in self.slots.values())
+        if not at_rest or not begun:
+            return now
+        return min((moment for moment in self._moments() if moment >= now), default=None)
+
+    def _moments(self) -> list[datetime]:
         found = [moment for one in self.slots.values() for moment in one.wakes]
         if self.renewal is not None:
             found.append(self.renewal)
         for chain in self.chains.values():
             found += [chain.end, chain.end - soon(chain)]
             found += [one.not_valid_after_utc - _SOON for one in chain.intermediates]
-        return [moment for moment in found if moment > now]
+        return found
 
     def served(self, name: str, *, demo: bool = False) -> ServedCertificate | None:
         """The certificate as members use it; None: there is nothing to serve."""
@@ -105,9 +118,37 @@ class Judged:
         return {tls_file_name(chain.pem): chain.pem for chain in self.chains.values()}
 
 
-def judge_all(world: World, lists: Mapping[str, Authorities], now: datetime) -> dict[str, Judged]:
-    """Every Certificate of the namespace. `lists`: its CA lists, judged."""
-    return {name: _judge(name, one, world, lists, now) for name, one in world.certificates.items()}
+def judge_all(
+    world: World, lists: Mapping[str, Authorities], now: datetime, known: Recall[Judged]
+) -> dict[str, Judged]:
+    """Every Certificate of the namespace. `lists`: its CA lists, judged; `known`: what the decision before gave."""
+    found: dict[str, Judged] = {}
+    for name, one in world.certificates.items():
+        gateway = world.gateways.get(one.spec.gateway_ref.name)
+        inputs = (
+            one.spec,
+            gateway and gateway.spec,
+            tuple(member.name for member in world.members.get(one.spec.gateway_ref.name, ())),
+            world.users.get(name),
+            world.owned.get(f"Certificate/{name}"),
+            lists,
+            world.refusals,
+        )
+        found[name] = known.of(name, inputs, lambda name=name, one=one: _judged(name, one, world, lists, now))
+    return found
+
+
+def judge(certificate: Certificate, world: World, now: datetime) -> Judged:
+    """One of them, where there are no CA lists to tell of."""
+    return _judge(certificate.name, certificate, world, {}, now)
+
+
+def _judged(
+    name: str, certificate: Certificate, world: World, lists: Mapping[str, Authorities], now: datetime
+) -> tuple[Judged, datetime | None]:
+    judged = _judge(name, certificate, world, lists, now)
+    # Requests come and go, and how long one has waited is seen at each look.
+    return judged, now if certificate.spec.signer_name is not None else judged.holds_until(now)
 
 
 def members_of(world: World, gateway: str) -> list[str]:
@@ -115,6 +156,16 @@ def members_of(world: World, gateway: str) -> list[str]:
     replicas = world.gateways[gateway].spec.replicas if gateway in world.gateways else 0
     wanted = [f"{gateway}-{ordinal}" for ordinal in range(replicas)]
     return wanted + [one.name for one in world.members.get(gateway, ()) if one.name not in wanted]
+
+
+def demo_again(world: World, gateway: str, now: datetime, known: Recall[Judged]) -> Judged:
+    """`demo`, or what `known` has of it."""
+
+    def made() -> tuple[Judged, datetime | None]:
+        found = demo(world, gateway, now)
+        return found, found.holds_until(now)
+
+    return known.of(gateway, (world.gateways[gateway].spec,), made)
 
 
 def demo(world: World, gateway: str, now: datetime) -> Judged:

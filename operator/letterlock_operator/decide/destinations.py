@@ -1,12 +1,12 @@
-"""DestinationControls: who owns which domain, and each domain's policy with inheritance applied (D1-D8, D13, D14).
+"""DestinationControls, one at a time: each domain's policy with inheritance applied (D1-D8, D13, D14).
 
+Who owns which domain is told by `controls`, which calls this.
 Exact beats the longest `.suffix` beats `*`; what an entry leaves out comes from the next less specific one, field by
 field. A policy never gets weaker than its entry says: what cannot be honoured is held back, not sent otherwise.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from letterlock_api.base import parse_duration
@@ -21,13 +21,11 @@ from letterlock_api.destinationcontrol import (
 )
 from letterlock_api.references import Reference
 from letterlock_api.snapshot import Destination, NextHop, ResolvedTLSMode, content_hash
-from letterlock_operator.decide import ciphers, credentials, domains
+from letterlock_operator.decide import ciphers, domains
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted
-from letterlock_operator.world import World
 
 VERIFYING: Final = frozenset({"RequiredVerify", "RequiredVerifyHostedDomains"})
-_EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -38,76 +36,63 @@ class Judged:
     owned: tuple[str, ...]
     """The domains that it speaks for, normalised."""
     destinations: tuple[Destination, ...] = ()
+    encoded: tuple[str, ...] = ()
+    """Each of them as it stands in `snapshot.json`."""
+    digest: str = ""
+    """Of all that its deliveries rest on, CA lists included."""
     files: Mapping[str, bytes] = field(default_factory=dict[str, bytes])
     """Key files with the credentials that its routes, inherited ones included, need."""
 
 
 @dataclass(frozen=True)
-class _Context:
+class Context:
     """What all entries of a gateway are resolved against."""
 
     owners: Mapping[str, str]
     """Domain → resource."""
-    specs: Mapping[str, DestinationControlSpec]
+    resources: Mapping[str, DestinationControl]
     lists: Mapping[str, Authorities]
     files: Mapping[str, bytes | Finding]
     """Credentials by the name of their Secret."""
 
     def chain(self, name: str, domain: str) -> list[DestinationControlSpec]:
         """The entry `name`, and those that `domain` inherits from, the more specific first."""
-        above = [self.owners[one] for one in domains.less_specific(domain) if one in self.owners]
-        return [self.specs[name], *(self.specs[one] for one in above)]
+        owners, resources = self.owners, self.resources
+        above = [owners[one] for one in domains.less_specific(domain) if one in owners]
+        return [resources[name].spec, *(resources[one].spec for one in above)]
 
 
-def judge_all(
-    world: World,
-    gateway: str,
-    lists: Mapping[str, Authorities],
-    refused: Mapping[str, Finding] | None = None,
-) -> tuple[dict[str, Judged], list[Destination]]:
-    """Every DestinationControl of the gateway, and all destinations of its snapshot (one for `*` always among them).
-
-    `refused`: Secrets with credentials that cannot be handed to the members, and why.
-    """
-    mine = {name: one for name, one in world.destinations.items() if one.spec.gateway_ref.name == gateway}
-    owners: dict[str, str] = {}
-    findings: dict[str, Finding] = {}
-    for name in sorted(mine, key=lambda one: _age(mine[one])):
-        for domain in mine[name].spec.domains:
-            try:
-                owner = owners.setdefault(domains.normalised(domain), name)
-            except ValueError as error:
-                findings.setdefault(name, (Reason.INVALID, str(error)))
-                continue
-            if owner != name:
-                text = f"{domain} belongs to DestinationControl {owner}, which is older: remove it from one of the two"
-                findings.setdefault(name, (Reason.DOMAIN_CONFLICT, text))
-    specs = {name: one.spec for name, one in mine.items()}
-    signing = {one.auth.secret_ref.name for spec in specs.values() for one in spec.routes if one.auth}
-    files = {secret: credentials.file(world, gateway, secret) for secret in sorted(signing)}
-    files |= {secret: why for secret, why in (refused or {}).items() if secret in files}
-    context = _Context(owners, specs, lists, files)
-    judged: dict[str, Judged] = {}
-    result: list[Destination] = []
-    speaking: dict[str, list[str]] = {}
-    for domain, owner in owners.items():
-        speaking.setdefault(owner, []).append(domain)
-    for name in mine:
-        owned = tuple(speaking.get(name, ()))
-        finding = findings.get(name) or _acceptance(name, owned, context)
-        made = _destinations(name, owned, context)
-        judged[name] = Judged(accepted(finding), owned, made, _key_files(made, files))
-        result.extend(made)
-    if "*" not in owners:
-        result.append(Destination(resource="", domains=["*"]))
-    result.sort(key=lambda one: (one.resource, one.domains))
-    return judged, result
+def judge(name: str, context: Context) -> Judged:
+    """One DestinationControl."""
+    finding: Finding | None = None
+    owned: dict[str, None] = {}
+    for domain in context.resources[name].spec.domains:
+        try:
+            owner = context.owners[key := domains.normalised(domain)]
+        except ValueError as error:
+            finding = finding or (Reason.INVALID, str(error))
+            continue
+        if owner == name:
+            owned[key] = None
+        else:
+            text = f"{domain} belongs to DestinationControl {owner}, which is older: remove it from one of the two"
+            finding = finding or (Reason.DOMAIN_CONFLICT, text)
+    chains = {domain: context.chain(name, domain) for domain in owned}
+    made = _destinations(name, chains, context)
+    encoded = tuple(one.encoded() for one in made)
+    return Judged(
+        accepted(finding or _acceptance(name, chains.values(), context)),
+        tuple(owned),
+        made,
+        encoded,
+        _digest(made, encoded, context.lists),
+        _key_files(made, context.files),
+    )
 
 
-def digest(judged: Judged, lists: Mapping[str, Authorities]) -> str:
-    """Digest of all that the resource's deliveries rest on, CA lists included."""
-    parts = [one.model_dump_json() for one in judged.destinations]
-    for one in judged.destinations:
+def _digest(made: Sequence[Destination], encoded: Sequence[str], lists: Mapping[str, Authorities]) -> str:
+    parts = list(encoded)
+    for one in made:
         names = (
             one.ca_lists if one.restricts_ca_lists else [name for name in lists if _is_global(lists[name])]
         )
@@ -121,40 +106,45 @@ def _is_global(one: Authorities) -> bool:
     return one.trust is not None and one.trust.is_global
 
 
-def _age(one: DestinationControl) -> tuple[datetime, str]:
-    return one.metadata.creation_timestamp or _EARLY, one.name
-
-
-def _acceptance(name: str, owned: Sequence[str], context: _Context) -> Finding | None:
-    missing = [one.name for one in context.specs[name].tls.ca_list_refs if one.name not in context.lists]
+def _acceptance(
+    name: str, chains: Iterable[Sequence[DestinationControlSpec]], context: Context
+) -> Finding | None:
+    spec = context.resources[name].spec
+    missing = [one.name for one in spec.tls.ca_list_refs if one.name not in context.lists]
     if missing:
         return (
             Reason.CA_LIST_NOT_FOUND,
             f"there is no CAList {missing[0]}: until there is, it vouches for nobody",
         )
-    chains = [[context.specs[name]], *(context.chain(name, domain) for domain in owned)]
-    for chain in chains:
+    said = [[spec], *chains]
+    for chain in said:
         if problem := ciphers.problem(_cipher_list(chain)):
             return Reason.INVALID, f"{problem}; until that is corrected TLS is 1.3 or nothing here"
-    for route in (route for chain in chains for route in _routes(chain)):
+    for route in (route for chain in said for route in _routes(chain)):
         found = context.files[route.auth.secret_ref.name] if route.auth else b""
         if not isinstance(found, bytes):
             return found
     return None
 
 
-def _destinations(name: str, owned: Sequence[str], context: _Context) -> tuple[Destination, ...]:
-    """One destination for all domains of the resource that inherit the same."""
-    grouped: dict[str, Destination] = {}
-    for domain in owned:
-        made = _resolved(name, context.chain(name, domain), context)
-        key = made.model_dump_json()
-        before = grouped.get(key, made)
-        grouped[key] = before.model_copy(update={"domains": sorted([*before.domains, domain])})
-    return tuple(grouped[key] for key in sorted(grouped))
+def _destinations(
+    name: str, chains: Mapping[str, Sequence[DestinationControlSpec]], context: Context
+) -> tuple[Destination, ...]:
+    """One destination for all domains of the resource that inherit the same, in the order of their domains."""
+    by_chain: dict[tuple[int, ...], list[str]] = {}
+    for domain, chain in chains.items():
+        by_chain.setdefault(tuple(map(id, chain)), []).append(domain)
+    grouped: dict[str, tuple[Destination, list[str]]] = {}
+    for some in by_chain.values():
+        made = _resolved(name, chains[some[0]], context)
+        # Nearly always there is one chain, and nothing to compare.
+        key = made.encoded() if len(by_chain) > 1 else ""
+        grouped.setdefault(key, (made, []))[1].extend(some)
+    found = [one.model_copy(update={"domains": sorted(some)}) for one, some in grouped.values()]
+    return tuple(sorted(found, key=lambda one: one.domains))
 
 
-def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: _Context) -> Destination:
+def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: Context) -> Destination:
     """The first of `chain` that says something wins, field by field."""
     explicit = next((one.tls.names for one in chain if one.tls.names), list[str]())
     references = next((one.tls.ca_list_refs for one in chain if one.tls.ca_list_refs), list[Reference]())
@@ -219,11 +209,11 @@ def _mode(chain: Sequence[DestinationControlSpec], routes: Sequence[Route]) -> R
     return "RequiredVerify" if said == "PreferredVerify" else "RequiredVerifyHostedDomains"
 
 
-def _file_of(route: Route, context: _Context) -> bytes | Finding | None:
+def _file_of(route: Route, context: Context) -> bytes | Finding | None:
     return context.files[route.auth.secret_ref.name] if route.auth else None
 
 
-def _next_hop(route: Route, context: _Context) -> NextHop:
+def _next_hop(route: Route, context: Context) -> NextHop:
     found = _file_of(route, context)
     return NextHop(
         host=_name(route.host),

@@ -11,13 +11,11 @@ from typing import Final
 from letterlock_api import packing
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.credentials import file_name
-from letterlock_api.mailgateway import MailGateway
 from letterlock_api.resource import Metadata
 from letterlock_api.snapshot import Snapshot, content_hash, is_private
-from letterlock_operator.decide import authorities, certificates, credentials, in_place, room, snapshots
+from letterlock_operator.decide import authorities, certificates, in_place, room, snapshots
 from letterlock_operator.decide.authorities import Authorities
-from letterlock_operator.decide.scaling import Scaling
-from letterlock_operator.decide.snapshots import Draft, Outcome
+from letterlock_operator.decide.snapshots import Draft, Given, Outcome
 from letterlock_operator.decide.verdicts import Finding, false
 from letterlock_operator.plan import Mount
 from letterlock_operator.world import World
@@ -27,39 +25,29 @@ MAX_SNAPSHOT: Final = packing.PLAIN
 _EARLY: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def build(
-    world: World,
-    gateway: MailGateway,
-    lists: Mapping[str, Authorities],
-    judged: Mapping[str, certificates.Judged],
-    before: Snapshot | None,
-    now: datetime,
-    *,
-    scaling: Scaling,
-) -> Outcome:
-    """The outcome for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`."""
+def build(world: World, given: Given, now: datetime) -> tuple[Outcome, datetime | None]:
+    """The outcome for a gateway, and until when it is that if nothing happens: None: for good."""
+    gateway = given.gateway.name
     refused = room.Refused()
     while True:
         draft = snapshots.draft(
             world,
-            gateway,
-            {**lists, **_lists_as_they_are(world, lists, before, refused, now)},
-            {**judged, **_certificates_as_they_are(judged, refused)},
-            before,
-            now,
-            kept_back=dict.fromkeys(refused.credentials, room.held_back()),
-            scaling=scaling,
+            given,
+            {**given.lists, **_lists_as_they_are(world, given.lists, given.before, refused, now)},
+            {**given.judged, **_certificates_as_they_are(given.judged, refused)},
+            dict.fromkeys(refused.credentials, room.held_back()),
         )
-        placed = room.place(world, gateway.name, _sizes(world, draft))
-        more = _without_room(placed.left, draft, world, gateway.name)
+        placed = room.place(world, gateway, _sizes(world, draft))
+        more = _without_room(placed.left, draft)
         if refused | more == refused:
-            return _outcome(gateway, draft, placed, scaling)
+            # What stays of a list without room ends piece by piece.
+            return _outcome(given, draft, placed), now if refused.lists else None
         refused |= more
 
 
-def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed, scaling: Scaling) -> Outcome:
-    encoded, files = draft.snapshot.encode(), draft.files
-    packed = packing.pack(encoded)
+def _outcome(given: Given, draft: Draft, placed: room.Placed) -> Outcome:
+    encoded, files = draft.snapshot.encode_with(draft.destinations), draft.files
+    packed, hashed = packing.pack(encoded), content_hash(encoded)
     missing = set(draft.snapshot.files) - set(files)
     problem: Finding | None = None
     if missing:
@@ -73,19 +61,18 @@ def _outcome(gateway: MailGateway, draft: Draft, placed: room.Placed, scaling: S
     if problem is None:
         tls_files = {name: content for name, content in files.items() if is_private(name)}
         ca_files = {name: content for name, content in files.items() if name not in tls_files}
-        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards, encoded, packed)
+        mount = Mount(draft.snapshot, tls_files, ca_files, placed.shards, hashed, encoded, packed)
     return Outcome(
-        gateway,
         draft.snapshot,
-        content_hash(encoded),
+        hashed,
         mount,
         problem or draft.finding,
         draft.demo,
         draft.listeners,
-        draft.destinations,
+        draft.controls,
         draft.lists,
         draft.judged,
-        scaling,
+        given.scaling,
         draft.warnings,
     )
 
@@ -107,23 +94,17 @@ def _age(metadata: Metadata) -> tuple[datetime, str]:
     return metadata.creation_timestamp or _EARLY, metadata.name
 
 
-def _without_room(left: frozenset[str], draft: Draft, world: World, gateway: str) -> room.Refused:
+def _without_room(left: frozenset[str], draft: Draft) -> room.Refused:
     """Whose files have no place."""
     if not left:
         return room.Refused()
-    signing = {
-        route.auth.secret_ref.name
-        for one in world.destinations.values()
-        for route in one.spec.routes
-        if route.auth and one.spec.gateway_ref.name == gateway
-    }
     return room.Refused(
         frozenset(name for name, one in draft.lists.items() if one.trust and one.trust.file in left),
         frozenset(name for name, one in draft.judged.items() if left & one.files().keys()),
         frozenset(
             secret
-            for secret in signing
-            if isinstance(made := credentials.file(world, gateway, secret), bytes) and file_name(made) in left
+            for secret, made in draft.controls.signing.items()
+            if isinstance(made, bytes) and file_name(made) in left
         ),
     )
 

@@ -1,6 +1,7 @@
 """Events: what has changed in the conditions, in the same words. A condition that stays as it is makes none."""
 
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from typing import Final
 
 from letterlock_api.conditions import Condition, Reason, Type
@@ -61,6 +62,12 @@ def begun_to_fail(
         for one in after
         if (one.domain, one.reason) not in known
     ]
+
+
+def news_until(before: Iterable[Condition], after: Iterable[Condition], now: datetime) -> datetime | None:
+    """Until when `after` stays as it is: for good (None), unless some of it begins now: then it is of this moment."""
+    known = {(one.type, one.status) for one in before}
+    return None if all((one.type, one.status) in known for one in after) else now
 
 
 def events(kind: str, name: str, before: Iterable[Condition], after: Iterable[Condition]) -> list[Event]:

@@ -37,13 +37,29 @@ class Earlier:
 
 def previous(world: World, gateway: str) -> Snapshot | None:
     """The snapshot in place; None: there is none that can be read."""
+    found = packed(world, gateway)
+    return None if found is None else read(found)
+
+
+def packed(world: World, gateway: str) -> bytes | None:
+    """The snapshot in place as it lies there; None: there is none of ours."""
     found = world.config_maps.get(names.snapshot_config_map(gateway))
-    if not isinstance(found, Keep) or not found.ours or SNAPSHOT_FILE not in found.data:
-        return None
+    return found.data.get(SNAPSHOT_FILE) if isinstance(found, Keep) and found.ours else None
+
+
+def read(content: bytes) -> Snapshot | None:
+    """The snapshot in `content`, as `packed` gives it; None: it cannot be read."""
     try:
-        return decode(packing.unpack(found.data[SNAPSHOT_FILE]))
+        return decode(packing.unpack(content))
     except ValueError:
         return None
+
+
+def still_said(world: World, before: Snapshot | None) -> Snapshot | None:
+    """What of the snapshot in place a new one may rest on."""
+    if before is None or any(one.kind == "DestinationControl" for one in world.invalid):
+        return before
+    return before.model_copy(update={"destinations": [], "digests": {}, "files": []})
 
 
 def all_previous(world: World) -> dict[str, Snapshot]:
@@ -101,18 +117,23 @@ def directories_still_asked(
     return [one for one in (before.directories if before else []) if one.name in asked]
 
 
-def with_invalid(world: World, before: Snapshot | None, entries: list[Destination]) -> list[Destination]:
-    """The entries, and those of invalid DestinationControls as they were: no domain falls to a weaker policy."""
+def invalid_destinations(
+    world: World, before: Snapshot | None, owners: Mapping[str, str]
+) -> list[Destination]:
+    """Those of invalid DestinationControls as they were: no domain falls to a weaker policy.
+
+    `owners`: the domains that others speak for by now.
+    """
     invalid = {one.name for one in world.invalid if one.kind == "DestinationControl"}
-    old = [one for one in (before.destinations if before else []) if one.resource in invalid]
-    taken = {domain for one in entries if one.resource for domain in one.domains}
+    old = (
+        [one for one in (before.destinations if before else []) if one.resource in invalid] if invalid else []
+    )
     kept: list[Destination] = []
     for one in old:
-        rest = [domain for domain in one.domains if domain not in taken]
+        rest = [domain for domain in one.domains if domain not in owners]
         if rest:
             kept.append(one.model_copy(update={"domains": rest}))
-    default_kept = any("*" in one.domains for one in kept)
-    return [one for one in entries if one.resource or not default_kept] + kept
+    return kept
 
 
 def key_files(world: World, gateway: str) -> dict[str, bytes]:

@@ -20,6 +20,7 @@ from letterlock_api.snapshot import (
 from letterlock_operator import names
 from letterlock_operator.decide import certificates, ciphers, directories, domains, openness, policies
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.world import World
 
@@ -55,6 +56,29 @@ class Judged:
 def needs_demo(spec: ListenerSpec) -> bool:
     """Whether the listener runs with the demo certificate (C8, L4)."""
     return not spec.certificate_refs and _offers_tls(spec, policies.merge(spec))
+
+
+def judge_again(
+    listener: Listener,
+    world: World,
+    known: Known,
+    previous: SnapshotListener | None,
+    heard: Recall[Judged],
+) -> Judged:
+    """`judge`, or what `heard` knows of it where nothing of all that has changed."""
+    spec = listener.spec
+    inputs = (
+        spec,
+        age(listener),
+        f"Service/{names.service(listener.name)}" in world.foreign,
+        _rivals(listener, world),
+        known.lists,
+        tuple(known.judged.get(one.name) for one in spec.certificate_refs),
+        known.demo,
+        known.asked,
+        previous,
+    )
+    return heard.of(listener.name, inputs, lambda: (judge(listener, world, known, previous), None))
 
 
 def judge(
@@ -128,20 +152,25 @@ def _name_taken(listener: Listener, world: World) -> Finding | None:
 def _port_conflict(listener: Listener, world: World) -> Finding | None:
     """Two listeners of one gateway on one port: the older keeps it."""
     mine = listener.spec
-    for other in world.ports[mine.gateway_ref.name, mine.port]:
-        if other.name == listener.name:
-            continue
-        one, two = mine.address or "", other.spec.address or ""
+    for two, (since, other) in _rivals(listener, world):
+        one = mine.address or ""
         same = one in _WILDCARDS or two in _WILDCARDS or one == two
-        if same and _age(other) < _age(listener):
+        if same and (since, other) < age(listener):
             return (
                 Reason.PORT_CONFLICT,
-                f"port {mine.port} belongs to Listener {other.name}, which is older: use another",
+                f"port {mine.port} belongs to Listener {other}, which is older: use another",
             )
     return None
 
 
-def _age(one: Listener) -> tuple[datetime, str]:
+def _rivals(listener: Listener, world: World) -> tuple[tuple[str, tuple[datetime, str]], ...]:
+    """The others that want its port: their addresses, and how old they are."""
+    wanting = world.ports[listener.spec.gateway_ref.name, listener.spec.port]
+    return tuple((one.spec.address or "", age(one)) for one in wanting if one.name != listener.name)
+
+
+def age(one: Listener) -> tuple[datetime, str]:
+    """What decides who was there first."""
     return one.metadata.creation_timestamp or _EARLY, one.name
 
 

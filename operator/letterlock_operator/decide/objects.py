@@ -5,7 +5,7 @@ every source from the start, all of them optional, and Services use numeric targ
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from letterlock_api.listener import Listener
@@ -13,7 +13,7 @@ from letterlock_api.mailgateway import MailGateway
 from letterlock_api.state import HEALTH_PORT, STATE_PORT
 from letterlock_operator import names
 from letterlock_operator.decide import networks
-from letterlock_operator.plan import Plan
+from letterlock_operator.plan import Mount, Plan
 from letterlock_operator.world import World
 
 type Manifest = dict[str, Any]
@@ -42,28 +42,67 @@ class Pods:
     """Where the operator's pods run; empty: it runs outside the cluster."""
 
 
+@dataclass(frozen=True)
+class Derived:
+    """Derived objects, and what they were made from: given back, what did not change stays the same objects."""
+
+    by_gateway: Mapping[str, tuple[tuple[object, ...], Sequence[Manifest]]] = field(
+        default_factory=dict[str, tuple[tuple[object, ...], Sequence[Manifest]]]
+    )
+
+    @property
+    def objects(self) -> list[Manifest]:
+        """All of them."""
+        return [one for _, made in self.by_gateway.values() for one in made]
+
+
+NOTHING: Final = Derived()
+
+
 def objects(world: World, plan: Plan, pods: Pods) -> list[Manifest]:
     """All derived objects of the namespace's gateways."""
-    found: list[Manifest] = []
+    return objects_again(world, plan, pods, NOTHING).objects
+
+
+def objects_again(world: World, plan: Plan, pods: Pods, before: Derived) -> Derived:
+    """The same, in less time where `before` is of nearly the same world and of the same `pods`."""
+    listening: dict[str, list[Listener]] = {}
+    for _, one in sorted(world.listeners.items()):
+        listening.setdefault(one.spec.gateway_ref.name, []).append(one)
+    found: dict[str, tuple[tuple[object, ...], Sequence[Manifest]]] = {}
     for name, gateway in sorted(world.gateways.items()):
-        mine = [one for _, one in sorted(world.listeners.items()) if one.spec.gateway_ref.name == name]
-        mount = plan.mounts.get(name)
-        running = {one.name for one in mount.snapshot.listeners} if mount is not None else set[str]()
-        found += _of_gateway(gateway, pods, plan.replicas.get(name, gateway.spec.replicas))
-        if mount is not None:
-            # Without a complete decision the members run what they ran, through the policy that stands.
-            found.append(
-                _network_policy(
-                    gateway, networks.of_members(gateway, mount.snapshot, pods.operator_namespace)
-                )
-            )
-        found += [_listener_service(gateway, one) for one in mine if one.name in running]
-        if mount is not None and mount.snapshot.management is not None:
-            found.append(_https_service(gateway, mount.snapshot.management.port))
+        mine, mount = listening.get(name, []), plan.mounts.get(name)
+        replicas = plan.replicas.get(name, gateway.spec.replicas)
+        owners = [(one.spec, one.metadata.uid) for one in (gateway, *mine)]
+        inputs = (owners, [one.name for one in mine], gateway.metadata.namespace, mount, replicas)
+        known = before.by_gateway.get(name)
+        if known is not None and known[0] == inputs:
+            found[name] = inputs, known[1]
+            continue
+        made = _of_gateway(gateway, mine, mount, pods, replicas)
+        old = {(one["kind"], one["metadata"]["name"]): one for one in known[1]} if known is not None else {}
+        kept = [(old.get((one["kind"], one["metadata"]["name"])), one) for one in made]
+        found[name] = inputs, [was if was is not None and was == one else one for was, one in kept]
+    return Derived(found)
+
+
+def _of_gateway(
+    gateway: MailGateway, mine: Sequence[Listener], mount: Mount | None, pods: Pods, replicas: int
+) -> list[Manifest]:
+    """Those of one gateway, whose Listeners are `mine`."""
+    found = _of_members(gateway, pods, replicas)
+    running = {one.name for one in mount.snapshot.listeners} if mount is not None else set[str]()
+    if mount is not None:
+        # Without a complete decision the members run what they ran, through the policy that stands.
+        policy = networks.of_members(gateway, mount.snapshot, pods.operator_namespace)
+        found.append(_network_policy(gateway, policy))
+    found += [_listener_service(gateway, one) for one in mine if one.name in running]
+    if mount is not None and mount.snapshot.management is not None:
+        found.append(_https_service(gateway, mount.snapshot.management.port))
     return found
 
 
-def _of_gateway(gateway: MailGateway, pods: Pods, replicas: int) -> list[Manifest]:
+def _of_members(gateway: MailGateway, pods: Pods, replicas: int) -> list[Manifest]:
     return [
         _service_account(gateway),
         _members_service(gateway),

@@ -27,16 +27,26 @@ def by_resource(members: Sequence[Member]) -> dict[str, list[DestinationState]]:
 def outcome(
     present: DestinationControlStatus,
     states: Sequence[DestinationState],
-    members: Sequence[Member],
     now: datetime,
+    *,
+    silent: bool,
 ) -> tuple[LastTLS | None, list[FailingDomain], Verdict]:
-    """What the status of a DestinationControl says of its deliveries. `states`: the members' word on it."""
+    """What the status of a DestinationControl says of its deliveries. `states`: the members' word on it.
+
+    `silent`: whether no member has said anything at all.
+    """
     last = max((one.last_tls for one in states if one.last_tls), key=lambda one: one.time, default=None)
     earliest: dict[str, FailingDomain] = {}
     for failing in sorted((one for state in states for one in state.failing), key=lambda one: one.since):
         earliest.setdefault(failing.domain, failing)
     listed = sorted(earliest.values(), key=lambda one: (one.since, one.domain))[:_MAX_FAILING]
-    return _quiet(present.last_tls, last, now), listed, _delivering(present, last, listed, members)
+    return _quiet(present.last_tls, last, now), listed, _delivering(present, last, listed, silent=silent)
+
+
+def settles(present: DestinationControlStatus, states: Sequence[DestinationState]) -> datetime | None:
+    """When `outcome` may be another one though nothing happens; None: never."""
+    spoken = present.last_tls is not None and any(one.last_tls for one in states)
+    return present.last_tls.time + _REFRESH if present.last_tls is not None and spoken else None
 
 
 def _quiet(present: LastTLS | None, last: LastTLS | None, now: datetime) -> LastTLS | None:
@@ -56,7 +66,8 @@ def _delivering(
     present: DestinationControlStatus,
     last: LastTLS | None,
     failing: Sequence[FailingDomain],
-    members: Sequence[Member],
+    *,
+    silent: bool,
 ) -> Verdict:
     if failing:
         first = failing[0]
@@ -75,7 +86,6 @@ def _delivering(
         return unknown(Type.DELIVERING, (Reason.NO_TRAFFIC, text))
     if last is not None:
         return true(Type.DELIVERING, Reason.DELIVERED, _told(last))
-    silent = not any(member.state for member in members)
     before = next((one for one in present.conditions if one.type == Type.DELIVERING), None)
     if silent and before is not None and before.reason in set(Reason):
         return Verdict(Type.DELIVERING, before.status, Reason(before.reason), before.message)

@@ -3,34 +3,61 @@
 True only when every Ready member reports the resource's current digest (K3), and there is at least one.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
 
 from letterlock_api.conditions import Reason, Type
 from letterlock_operator.decide.verdicts import Finding, Verdict, false, true
 from letterlock_operator.world import Member
 
 
-def programmed(
-    key: str, digest: str | None, judged: Verdict, members: Sequence[Member], snapshot: str | None
-) -> Verdict:
+@dataclass(frozen=True)
+class Standing:
+    """How the members of a gateway stand to a snapshot: worked out once, for thousands of resources ask."""
+
+    told: str
+    """What is said of a resource that all of them run."""
+    problem: Finding | None
+    """Why nothing can be said to run."""
+    ready: frozenset[str]
+    """The Ready members."""
+    behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    """By resource (`Kind/name`): the Ready members that do not run it as the snapshot has it."""
+
+
+NOBODY: Final = Standing("", None, frozenset())
+"""Of a gateway that is not there."""
+
+
+def standing(digests: Mapping[str, str], snapshot: str | None, members: Sequence[Member]) -> Standing:
+    """How `members` stand to the snapshot with these digests and this hash (None: none could be made)."""
+    ready = _ready(members)
+    problem = _nobody(members) or _unreachable(members) or _refused(members, snapshot)
+    behind: dict[str, tuple[str, ...]] = {}
+    for one in ready:
+        running = one.state.digests if one.state else {}
+        if running == digests:
+            continue
+        for key, digest in digests.items():
+            if running.get(key) != digest:
+                behind[key] = (*behind.get(key, ()), one.name)
+    return Standing(_all_of(members), problem, frozenset(one.name for one in ready), behind)
+
+
+def programmed(key: str, digest: str | None, judged: Verdict, members: Standing) -> Verdict:
     """Whether every Ready member runs `digest` of resource `key` (`Kind/name`).
 
     `judged`: the resource's Accepted (or Ready) verdict; `digest` None: it is not in the snapshot.
-    `snapshot`: hash of the wanted snapshot, None where none could be made.
     """
     if not judged.holds:
         return false(Type.PROGRAMMED, (judged.reason, judged.message))
     if digest is None:
         return false(Type.PROGRAMMED, (Reason.PENDING, "it is not part of the gateway's configuration yet"))
-    for finding in (
-        _nobody(members),
-        _unreachable(members),
-        _refused(members, snapshot),
-        _behind(key, digest, members),
-    ):
-        if finding is not None:
-            return false(Type.PROGRAMMED, finding)
-    return true(Type.PROGRAMMED, Reason.PROGRAMMED, _all_of(members))
+    finding = members.problem or _behind(members.behind.get(key, ()), members)
+    if finding is not None:
+        return false(Type.PROGRAMMED, finding)
+    return true(Type.PROGRAMMED, Reason.PROGRAMMED, members.told)
 
 
 def listening(name: str, verdict: Verdict, members: Sequence[Member]) -> Verdict:
@@ -77,11 +104,10 @@ def _refused(members: Sequence[Member], snapshot: str | None) -> Finding | None:
     return None
 
 
-def _behind(key: str, digest: str, members: Sequence[Member]) -> Finding | None:
-    behind = [one.name for one in _ready(members) if one.state and one.state.digests.get(key) != digest]
+def _behind(behind: Sequence[str], members: Standing) -> Finding | None:
     if not behind:
         return None
-    if len(behind) == len(_ready(members)):
+    if len(behind) == len(members.ready):
         return Reason.PENDING, f"waiting for {_listed(behind)} to take it"
     return Reason.MEMBERS_BEHIND, f"not yet taken by {_listed(behind)}"
 

@@ -2,12 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
-
-from cryptography import x509
 
 from letterlock_api.base import parse_duration
 from letterlock_api.conditions import Reason
+from letterlock_api.destinationcontrol import DestinationControl
+from letterlock_api.listener import Listener
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.snapshot import (
     RetrySchedule,
@@ -25,7 +24,7 @@ from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
     certificates,
-    destinations,
+    controls,
     directories,
     domains,
     in_place,
@@ -33,6 +32,8 @@ from letterlock_operator.decide import (
     management,
 )
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.controls import Controls
+from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.verdicts import Finding, Verdict
 from letterlock_operator.plan import Mount
@@ -43,7 +44,6 @@ from letterlock_operator.world import Keep, World
 class Outcome:
     """All that was judged for one gateway."""
 
-    gateway: MailGateway
     snapshot: Snapshot
     hash: str
     """Of the snapshot; computed once, for encoding 10,000 destinations takes long."""
@@ -52,7 +52,7 @@ class Outcome:
     finding: Finding | None
     demo: certificates.Judged | None
     listeners: Mapping[str, listeners.Judged]
-    destinations: Mapping[str, destinations.Judged]
+    controls: Controls
     lists: Mapping[str, Authorities]
     """Those that serve the gateway, as they are in force."""
     certificates: Mapping[str, certificates.Judged]
@@ -61,10 +61,29 @@ class Outcome:
     warnings: Sequence[Verdict] = ()
     """What to warn of at the MailGateway."""
 
-    def expiry(self, file: str) -> datetime | None:
-        """End of validity of the certificate in `file`; None: it is not mounted."""
-        pem = self.mount.tls_files.get(file) if self.mount is not None else None
-        return None if pem is None else x509.load_pem_x509_certificate(pem).not_valid_after_utc
+
+@dataclass(frozen=True)
+class Given:
+    """What the snapshot of a gateway is made from, beside its world."""
+
+    gateway: MailGateway
+    listening: Mapping[str, Listener]
+    """Its Listeners."""
+    judged: Mapping[str, certificates.Judged]
+    """Its Certificates."""
+    lists: Mapping[str, Authorities]
+    """Those that serve it."""
+    controlled: Mapping[str, DestinationControl]
+    """Its DestinationControls."""
+    ruled: Controls
+    """The same, judged."""
+    demo: certificates.Judged | None
+    """Its demo certificate, where it is needed."""
+    before: Snapshot | None
+    """Its snapshot in place."""
+    scaling: Scaling
+    heard: Recall[listeners.Judged]
+    """What became of its Listeners in the decision before."""
 
 
 @dataclass(frozen=True)
@@ -75,44 +94,57 @@ class Draft:
     judged: Mapping[str, certificates.Judged]
     demo: certificates.Judged | None
     listeners: Mapping[str, listeners.Judged]
-    destinations: Mapping[str, destinations.Judged]
+    controls: Controls
     snapshot: Snapshot
+    destinations: Sequence[str]
+    """Those of the snapshot, encoded."""
     files: Mapping[str, bytes]
     """All that could be had of those that it names."""
     finding: Finding | None
     warnings: Sequence[Verdict] = ()
 
 
+def needs_demo(gateway: MailGateway, mine: Mapping[str, Listener]) -> bool:
+    """Whether something of the gateway, whose Listeners are `mine`, is served with the demo certificate."""
+    return management.needs_demo(gateway) or any(listeners.needs_demo(one.spec) for one in mine.values())
+
+
 def draft(
     world: World,
-    gateway: MailGateway,
+    given: Given,
     lists: Mapping[str, Authorities],
     judged: Mapping[str, certificates.Judged],
-    before: Snapshot | None,
-    now: datetime,
-    *,
     kept_back: Mapping[str, Finding],
-    scaling: Scaling,
 ) -> Draft:
-    """The snapshot for `gateway`, whose CA lists are `lists` and whose snapshot in place is `before`.
+    """The snapshot of a gateway, as far as there is room for what it names.
 
+    `lists`, `judged`: its CA lists and Certificates, those without room among them as they are.
     `kept_back`: Secrets with credentials for next hops that there is no room for.
     """
-    kept = in_place.key_files(world, gateway.name)
-    in_use = in_place.member_files(before, kept)
-    judged = {name: replace(one, earlier=in_use.get(name, {})) for name, one in judged.items()}
+    gateway, before, demo, scaling = given.gateway, given.before, given.demo, given.scaling
+    files_kept = in_place.key_files(world, gateway.name)
+    in_use = in_place.member_files(before, files_kept)
+    judged = {
+        name: replace(one, earlier=in_use[name]) if in_use.get(name) else one for name, one in judged.items()
+    }
     old = {one.name: one for one in before.listeners} if before else {}
-    mine = {name: one for name, one in world.listeners.items() if one.spec.gateway_ref.name == gateway.name}
-    demo = None
-    if management.needs_demo(gateway) or any(listeners.needs_demo(one.spec) for one in mine.values()):
-        demo = certificates.demo(world, gateway.name, now)
     asked = directories.judge(world, gateway, judged, before)
     known = listeners.Known(lists, judged, demo, asked)
-    heard = {name: listeners.judge(one, world, known, old.get(name)) for name, one in sorted(mine.items())}
+    heard = {
+        name: listeners.judge_again(one, world, known, old.get(name), given.heard)
+        for name, one in sorted(given.listening.items())
+    }
     opened = [one.listener for one in heard.values() if one.listener is not None]
     opened += in_place.invalid_listeners(world, old)
-    controls, entries = destinations.judge_all(world, gateway.name, lists, kept_back)
-    entries = in_place.with_invalid(world, before, entries)
+    mine = given.ruled
+    if kept_back or lists != given.lists:
+        mine = controls.judge_all(
+            world, gateway.name, given.controlled, lists, kept_back, before=mine, were=given.controlled
+        )
+    kept = in_place.invalid_destinations(world, before, mine.owners)
+    first = 1 if any("*" in one.domains for one in kept) and not mine.entries[0].resource else 0
+    entries = [*mine.entries[first:], *kept]
+    encoded = [*mine.encoded[first:], *(one.encoded() for one in kept)]
     delivery, finding = _delivery(gateway, judged, before)
     managed = management.judge(world, gateway, lists, judged, demo=demo, opened=opened, before=before)
     trust = {name: one.trust for name, one in sorted(lists.items()) if one.trust is not None}
@@ -137,31 +169,32 @@ def draft(
     )
     needed = [one.file for one in trust.values()] + [file for one in base.served() for file in _files(one)]
     needed += [one.bind_file for one in base.directories if one.bind_file is not None]
-    needed += [route.auth_file for one in entries for route in one.routes if route.auth_file is not None]
+    needed += mine.files
+    needed += [route.auth_file for one in kept for route in one.routes if route.auth_file is not None]
     if base.management is not None and base.management.users_file is not None:
         needed.append(base.management.users_file)
     base = base.model_copy(update={"files": sorted(set(needed))})
-    snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, controls)})
+    snapshot = base.model_copy(update={"digests": _digests(base, lists, judged, mine)})
     made = {
         **_all_files(list(judged.values()), demo),
-        **kept,
+        **files_kept,
         **asked.files,
         **managed.files,
     }
-    for one in controls.values():
-        made |= one.files
+    made |= mine.files
     made |= authorities.ca_files(lists, frozenset(trust))
     files = {name: made[name] for name in snapshot.files if name in made}
     finding = (
-        _name_taken(world, gateway.name) or nameless or finding or next(iter(asked.findings.values()), None)
+        name_taken(world, gateway.name) or nameless or finding or next(iter(asked.findings.values()), None)
     )
     return Draft(
         lists,
         judged,
         demo,
         heard,
-        controls,
+        mine,
         snapshot,
+        encoded,
         files,
         finding or managed.finding,
         managed.warnings,
@@ -173,7 +206,7 @@ def _members(gateway: str, scaling: Scaling) -> list[SnapshotMember]:
     return [SnapshotMember(name=one, host=f"{one}.{gateway}-members") for one in scaling.members]
 
 
-def _name_taken(world: World, gateway: str) -> Finding | None:
+def name_taken(world: World, gateway: str) -> Finding | None:
     """Objects of our names that are not ours are never taken over."""
     wanted = [f"StatefulSet/{gateway}", f"Service/{gateway}-members"]
     taken = [one for one in wanted if one in world.foreign]
@@ -261,10 +294,10 @@ def _digests(
     base: Snapshot,
     lists: Mapping[str, Authorities],
     judged: Mapping[str, certificates.Judged],
-    controls: Mapping[str, destinations.Judged],
+    mine: Controls,
 ) -> dict[str, str]:
     found = {f"Listener/{one.name}": _listener_digest(base, one) for one in base.listeners}
-    found |= {f"DestinationControl/{name}": destinations.digest(one, lists) for name, one in controls.items()}
+    found |= mine.digests
     found |= {
         f"CAList/{name}": content_hash(one.model_dump_json().encode()) for name, one in base.trust.items()
     }

@@ -4,13 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from cryptography import x509
+
 from letterlock_api import receptions
 from letterlock_api.calist import CAList, CAListStatus
 from letterlock_api.certificate import Certificate, CertificateMember, CertificateStatus, NextCertificate
 from letterlock_api.conditions import Reason, Type
 from letterlock_api.destinationcontrol import DestinationControl, DestinationControlStatus
 from letterlock_api.listener import Listener, ListenerMember, ListenerStatus
-from letterlock_api.mailgateway import GatewayMember, MailGatewayStatus
+from letterlock_api.mailgateway import GatewayMember, MailGateway, MailGatewayStatus
 from letterlock_api.state import DestinationState
 from letterlock_operator import names
 from letterlock_operator.decide import (
@@ -22,7 +24,7 @@ from letterlock_operator.decide import (
     outcomes,
     policies,
 )
-from letterlock_operator.decide.programmed import listening, programmed
+from letterlock_operator.decide.programmed import Standing, listening, programmed
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, stamped, true
 from letterlock_operator.world import FieldConflict, Member
@@ -32,14 +34,11 @@ def certificate(
     resource: Certificate,
     judged: certificates.Judged,
     users: Sequence[str],
-    outcome: Outcome | None,
-    members: Sequence[Member],
+    running: Verdict,
     now: datetime,
 ) -> CertificateStatus:
-    """Status of a Certificate."""
-    key = f"Certificate/{resource.name}"
-    verdicts = [judged.accepted, judged.ready, _issuing(judged)]
-    verdicts.append(_programmed(key, judged.ready, outcome, members))
+    """Status of a Certificate. `running`: its condition Programmed."""
+    verdicts = [judged.accepted, judged.ready, _issuing(judged), running]
     verdicts += judged.warnings
     status = CertificateStatus(
         observed_generation=resource.metadata.generation,
@@ -52,7 +51,7 @@ def certificate(
         next_attempt_time=min(
             (one.next_attempt for one in judged.slots.values() if one.next_attempt is not None), default=None
         ),
-        conditions=stamped(verdicts, resource.metadata.generation, now),
+        conditions=stamped(verdicts, resource.metadata.generation, now, resource.status.conditions),
     )
     if judged.level == "Machine" and judged.chains:
         status = status.model_copy(update={"members": _certificate_members(judged)})
@@ -125,18 +124,12 @@ def _issuing(judged: certificates.Judged) -> Verdict:
 def listener(
     resource: Listener,
     judged: listeners.Judged,
-    outcome: Outcome | None,
-    members: Sequence[Member],
+    running: Verdict,
+    shown: bytes | None,
+    members: Sequence[ListenerMember],
     now: datetime,
 ) -> ListenerStatus:
-    """Status of a Listener."""
-    verdict = judged.accepted
-    if verdict.holds and not judged.resolved.holds:
-        # It serves the last good certificate at best, and that is not what the resource says.
-        verdict = judged.resolved
-    running = listening(
-        resource.name, _programmed(f"Listener/{resource.name}", verdict, outcome, members), members
-    )
+    """Status of a Listener. `running`: its condition Programmed; `shown`: the file that it serves to everybody."""
     verdicts = [judged.accepted, judged.resolved, running, *judged.warnings]
     merged, rows = policies.merge(resource.spec), policies.groups(resource.spec)
     known = judged.accepted.reason != Reason.UNKNOWN_POLICY
@@ -146,18 +139,35 @@ def listener(
         observed_generation=resource.metadata.generation,
         tls=receptions.summary(receptions.reachable(merged, rows)) if known else None,
         certificate=("(demo)" if served.demo else served.name) if served else None,
-        certificate_not_after=_served_until(judged, outcome),
+        certificate_not_after=x509.load_pem_x509_certificate(shown).not_valid_after_utc if shown else None,
         domain_map_summary=domains.summary(mapped) if mapped else None,
-        members=[_listener_member(resource.name, one) for one in members if one.state is not None],
-        conditions=stamped(verdicts, resource.metadata.generation, now),
+        members=list(members),
+        conditions=stamped(verdicts, resource.metadata.generation, now, resource.status.conditions),
     )
 
 
-def _served_until(judged: listeners.Judged, outcome: Outcome | None) -> datetime | None:
+def listener_running(
+    name: str, judged: listeners.Judged, outcome: Outcome, standing: Standing, members: Sequence[Member]
+) -> Verdict:
+    """Programmed of a Listener."""
+    verdict = judged.accepted
+    if verdict.holds and not judged.resolved.holds:
+        # It serves the last good certificate at best, and that is not what the resource says.
+        verdict = judged.resolved
+    return listening(name, running(f"Listener/{name}", verdict, outcome, standing), members)
+
+
+def listener_shown(judged: listeners.Judged, outcome: Outcome) -> bytes | None:
+    """The file that the Listener serves to everybody, as members have it."""
     served = judged.listener.certificates[0] if judged.listener and judged.listener.certificates else None
-    if served is None or outcome is None or outcome.mount is None or served.file is None:
+    if served is None or outcome.mount is None or served.file is None:
         return None
-    return outcome.expiry(served.file)
+    return outcome.mount.tls_files.get(served.file)
+
+
+def listener_members(name: str, members: Sequence[Member]) -> list[ListenerMember]:
+    """What the members say of a Listener."""
+    return [_listener_member(name, one) for one in members if one.state is not None]
 
 
 def _listener_member(name: str, member: Member) -> ListenerMember:
@@ -171,15 +181,18 @@ def _listener_member(name: str, member: Member) -> ListenerMember:
 def destination(
     resource: DestinationControl,
     judged: destinations.Judged,
-    outcome: Outcome | None,
-    members: Sequence[Member],
+    running: Verdict,
     states: Sequence[DestinationState],
     now: datetime,
+    *,
+    silent: bool,
 ) -> DestinationControlStatus:
-    """Status of a DestinationControl. `states`: the members' word on it."""
-    last, failing, delivering = outcomes.outcome(resource.status, states, members, now)
-    key = f"DestinationControl/{resource.name}"
-    verdicts = [judged.accepted, _programmed(key, judged.accepted, outcome, members), delivering]
+    """Status of a DestinationControl. `running`: its condition Programmed; `states`: the members' word on it.
+
+    `silent`: whether no member has said anything at all.
+    """
+    last, failing, delivering = outcomes.outcome(resource.status, states, now, silent=silent)
+    verdicts = [judged.accepted, running, delivering]
     modes = sorted({one.tls_mode for one in judged.destinations})
     return DestinationControlStatus(
         observed_generation=resource.metadata.generation,
@@ -187,7 +200,7 @@ def destination(
         tls_mode=", ".join(modes) or resource.spec.tls.mode,
         last_tls=last,
         failing=failing,
-        conditions=stamped(verdicts, resource.metadata.generation, now),
+        conditions=stamped(verdicts, resource.metadata.generation, now, resource.status.conditions),
     )
 
 
@@ -202,15 +215,20 @@ def ca_list(
         pinned=judged.pinned,
         rejected=list(judged.rejected),
         expiring_next=judged.expiring_next,
-        conditions=stamped(verdicts, resource.metadata.generation, now),
+        conditions=stamped(verdicts, resource.metadata.generation, now, resource.status.conditions),
     )
 
 
 def gateway(
-    outcome: Outcome, members: Sequence[Member], now: datetime, conflicts: Sequence[FieldConflict] = ()
+    resource: MailGateway,
+    outcome: Outcome,
+    standing: Standing,
+    members: Sequence[Member],
+    now: datetime,
+    *,
+    conflicts: Sequence[FieldConflict] = (),
 ) -> MailGatewayStatus:
     """Status of a MailGateway. `conflicts`: objects of it that others keep changing."""
-    resource = outcome.gateway
     wanted = resource.spec.replicas
     ready = sum(one.ready for one in members)
     judged = accepted(outcome.finding)
@@ -221,7 +239,7 @@ def gateway(
         if whole
         else false(Type.READY, (Reason.NOT_READY, f"{ready} of {wanted} members are ready"))
     )
-    verdicts = [judged, _programmed(f"MailGateway/{resource.name}", judged, outcome, members), readiness]
+    verdicts = [judged, running(f"MailGateway/{resource.name}", judged, outcome, standing), readiness]
     verdicts += outcome.warnings
     verdicts += [outcome.scaling.warning] if outcome.scaling.warning is not None else []
     verdicts += [_conflict(conflicts)] if conflicts else []
@@ -234,7 +252,7 @@ def gateway(
         selector=selector,
         snapshot=snapshot,
         members=[_gateway_member(one, _newest(members)) for one in members],
-        conditions=stamped(verdicts, resource.metadata.generation, now),
+        conditions=stamped(verdicts, resource.metadata.generation, now, resource.status.conditions),
     )
 
 
@@ -284,20 +302,20 @@ def missing_gateway(name: str) -> Finding:
     )
 
 
-def _programmed(key: str, judged: Verdict, outcome: Outcome | None, members: Sequence[Member]) -> Verdict:
+def running(key: str, judged: Verdict, outcome: Outcome | None, standing: Standing) -> Verdict:
+    """Programmed of resource `key` (`Kind/name`), whose Accepted or Ready verdict is `judged`."""
     if outcome is None or not judged.holds:
         return false(Type.PROGRAMMED, (judged.reason, judged.message))
     if outcome.mount is None and outcome.finding is not None:
         return false(Type.PROGRAMMED, outcome.finding)
-    digest = outcome.snapshot.digests.get(key)
-    return programmed(key, digest, judged, members, outcome.hash)
+    return programmed(key, outcome.snapshot.digests.get(key), judged, standing)
 
 
 def ca_programmed(
     key: str,
     judged: authorities.Authorities,
     found: Mapping[str, Outcome],
-    members: Mapping[str, Sequence[Member]],
+    standings: Mapping[str, Standing],
 ) -> Verdict:
     """Programmed of a CA list, over all gateways that it serves: the first that does not run it speaks."""
     verdict = judged.accepted if not judged.accepted.holds else judged.ready
@@ -307,7 +325,5 @@ def ca_programmed(
         return false(
             Type.PROGRAMMED, (Reason.GATEWAY_NOT_FOUND, "there is no MailGateway for it in this namespace")
         )
-    results = [
-        _programmed(key, verdict, outcome, members.get(name, ())) for name, outcome in sorted(found.items())
-    ]
+    results = [running(key, verdict, outcome, standings[name]) for name, outcome in sorted(found.items())]
     return next((one for one in results if not one.holds), results[0])

@@ -45,6 +45,14 @@ def accepted(finding: Finding | None) -> Verdict:
     return true(Type.ACCEPTED, Reason.ACCEPTED) if finding is None else false(Type.ACCEPTED, finding)
 
 
-def stamped(verdicts: Iterable[Verdict], generation: int | None, now: datetime) -> list[Condition]:
-    """The verdicts as conditions; act keeps the transition times of those that have not changed."""
-    return [condition(one.type, one.status, one.reason, one.message, generation, now) for one in verdicts]
+def stamped(
+    verdicts: Iterable[Verdict], generation: int | None, now: datetime, present: Iterable[Condition]
+) -> list[Condition]:
+    """The verdicts as conditions; those whose status is as in `present` keep its time."""
+    before = {one.type: one for one in present}
+    return [_stamped(one, generation, now, before.get(one.type)) for one in verdicts]
+
+
+def _stamped(verdict: Verdict, generation: int | None, now: datetime, before: Condition | None) -> Condition:
+    since = before.last_transition_time if before and before.status == verdict.status else now
+    return condition(verdict.type, verdict.status, verdict.reason, verdict.message, generation, since)

@@ -1,51 +1,109 @@
 """The one decision: what shall be, out of what is. Called by the operator and by `letterlock up`."""
 
 from collections.abc import Mapping
-from dataclasses import replace
-from datetime import datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Final
 
-from letterlock_api.conditions import Condition, Reason, Type, condition
-from letterlock_api.destinationcontrol import DestinationControlStatus
-from letterlock_api.kinds import KINDS
+from letterlock_api.certificate import Certificate
+from letterlock_api.destinationcontrol import DestinationControl
+from letterlock_api.listener import Listener
 from letterlock_api.mailgateway import MailGateway
 from letterlock_api.snapshot import Snapshot
 from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
     certificates,
-    destinations,
+    controls,
     exports,
     fitting,
-    happenings,
     in_place,
     listeners,
     scaling,
-    statuses,
+    snapshots,
+    telling,
 )
-from letterlock_operator.decide.outcomes import by_resource
+from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.controls import Controls
+from letterlock_operator.decide.remembering import Entry, Groups, Reads, Recall, watched
 from letterlock_operator.decide.scaling import Scaling
-from letterlock_operator.decide.snapshots import Outcome
-from letterlock_operator.decide.verdicts import accepted, false
-from letterlock_operator.plan import AnyStatus, Ensure, Event, IssueInternal, Plan
+from letterlock_operator.decide.snapshots import Given, Outcome
+from letterlock_operator.decide.verdicts import accepted
+from letterlock_operator.plan import Ensure, IssueInternal, Plan
 from letterlock_operator.world import World
 
-type Statuses = dict[tuple[str, str], AnyStatus]
+_EVER: Final = datetime.min.replace(tzinfo=UTC)
+
+type _Heard = Mapping[str, Entry[listeners.Judged]]
+
+
+@dataclass(frozen=True)
+class Memo:
+    """What a decision leaves for the next one about the same namespace: give it back, and it is the faster.
+
+    A value like any other: the same world with it and without it gives the same plan.
+    """
+
+    moment: datetime = _EVER
+    """Of the decision."""
+    groups: tuple[Groups[Certificate], Groups[Listener], Groups[DestinationControl]] = field(
+        default_factory=lambda: (Groups(), Groups(), Groups())
+    )
+    lists: Mapping[str, Authorities] = field(default_factory=dict[str, Authorities])
+    judged: Mapping[str, Entry[certificates.Judged]] = field(
+        default_factory=dict[str, Entry[certificates.Judged]]
+    )
+    demos: Mapping[str, Entry[certificates.Judged]] = field(
+        default_factory=dict[str, Entry[certificates.Judged]]
+    )
+    heard: Mapping[str, _Heard] = field(default_factory=dict[str, _Heard])
+    """Listeners by gateway."""
+    ruled: Mapping[str, Controls] = field(default_factory=dict[str, Controls])
+    """DestinationControls by gateway."""
+    outcomes: Mapping[str, Entry[Outcome]] = field(default_factory=dict[str, Entry[Outcome]])
+    lying: Mapping[str, tuple[bytes, Snapshot]] = field(default_factory=dict[str, tuple[bytes, Snapshot]])
+    """Snapshots in place by gateway, as they lie there and read."""
+    told: telling.Before = field(default_factory=telling.Before)
+
+
+NOTHING: Final = Memo()
 
 
 def decide(world: World, now: datetime) -> Plan:
     """What shall be done for the namespace of `world` at `now` (aware). Raises nothing for what users wrote."""
-    before = in_place.all_previous(world)
+    return decide_again(world, now, NOTHING)[0]
+
+
+def decide_again(world: World, now: datetime, memo: Memo) -> tuple[Plan, Memo]:
+    """The same, in less time where `memo` is of a decision on nearly the same world; and the next memo."""
+    if now < memo.moment:
+        memo = NOTHING  # what is remembered ends at a moment; nothing says when it begins
+    places = _in_place(world, memo)
+    before = {name: snapshot for name, (_, snapshot) in places.items()}
     scaled = {
         name: scaling.judge(world, one, before.get(name)) for name, one in sorted(world.gateways.items())
     }
-    world = _without_surplus(world, scaled)
-    whole = in_place.with_system_list(world, before)
-    lists = authorities.judge_all(whole, before, now)
-    judged = certificates.judge_all(world, lists, now)
+    world, reads = _without_surplus(world, scaled), Reads(world.secrets)
+    whole = watched(in_place.with_system_list(world, before), reads)
+    world = watched(world, reads)
+    lists = _same(memo.lists, authorities.judge_all(whole, before, now))
+    deciding = _Deciding(whole, memo, lists, before, reads, now)
+    known = Recall[certificates.Judged](memo.judged, reads, now)
+    judged = certificates.judge_all(world, lists, now, known)
     outcomes = {
-        name: _outcome(whole, gateway, lists, judged, before.get(name), now, scaled=scaled[name])
-        for name, gateway in sorted(world.gateways.items())
+        name: deciding.outcome(one, judged, scaled[name]) for name, one in sorted(world.gateways.items())
     }
+    remembered = Memo(
+        moment=now,
+        groups=deciding.groups,
+        lists=dict(lists),
+        judged=known.after,
+        demos=deciding.demos.after,
+        heard=deciding.heard,
+        ruled=deciding.controls,
+        outcomes=deciding.outcomes.after,
+        lying=places,
+    )
     for outcome in outcomes.values():
         judged |= outcome.certificates
         # A list that one gateway has no room for is not what it says, whatever the others have.
@@ -58,11 +116,13 @@ def decide(world: World, now: datetime) -> Plan:
     kept = [*judged.values(), *(one.demo for one in outcomes.values() if one.demo is not None)]
     issues = [order for one in kept for order in one.issues]
     issues += [order for one in kept for order in one.exports]
-    found = _statuses(world, lists, judged, outcomes, now)
+    found, events, told = telling.tell(
+        world, telling.Judged(lists, judged, outcomes, deciding.groups[2]), memo.told, reads, now
+    )
     wakes = [moment for one in kept for moment in one.wakes(now)]
     wakes += [one.wake for one in lists.values() if one.wake is not None]
     wakes += [one.until for one in world.conflicts]
-    return Plan(
+    plan = Plan(
         mounts={name: one.mount for name, one in outcomes.items() if one.mount is not None},
         issues=tuple(issues),
         retired=tuple(order for one in kept for order in one.retired),
@@ -72,9 +132,10 @@ def decide(world: World, now: datetime) -> Plan:
         replicas={name: one.replicas for name, one in scaled.items()},
         texts=(*exported.files.values(), *exported.emptied()),
         statuses=found,
-        events=tuple(_events(world, found)),
+        events=events,
         wake=min(wakes, default=None),
     )
+    return plan, replace(remembered, told=told)
 
 
 def _without_surplus(world: World, scaled: Mapping[str, Scaling]) -> World:
@@ -89,23 +150,115 @@ def _without_surplus(world: World, scaled: Mapping[str, Scaling]) -> World:
     return replace(world, members=members)
 
 
-def _outcome(
-    world: World,
-    gateway: MailGateway,
-    lists: Mapping[str, authorities.Authorities],
-    judged: Mapping[str, certificates.Judged],
-    before: Snapshot | None,
-    now: datetime,
-    *,
-    scaled: Scaling,
-) -> Outcome:
-    mine = {
-        name: one
-        for name, one in judged.items()
-        if world.certificates[name].spec.gateway_ref.name == gateway.name
-    }
-    serving = {name: one for name, one in lists.items() if one.serves(gateway.name)}
-    return fitting.build(world, gateway, serving, mine, before, now, scaling=scaled)
+def _in_place(world: World, memo: Memo) -> dict[str, tuple[bytes, Snapshot]]:
+    """The snapshots in place: a large one takes long to read, and nearly always it is the one that was decided last."""
+    found: dict[str, tuple[bytes, Snapshot]] = {}
+    for name in sorted(world.gateways):
+        lies = in_place.packed(world, name)
+        known = memo.lying.get(name)
+        made = memo.outcomes.get(name)
+        mount = made.value.mount if made is not None else None
+        if lies is None:
+            continue
+        if known is not None and known[0] == lies:
+            found[name] = known
+        elif mount is not None and mount.packed == lies:
+            found[name] = lies, mount.snapshot
+        elif (read := in_place.read(lies)) is not None:
+            found[name] = lies, read
+    return found
+
+
+def _same[V](before: Mapping[str, V], after: dict[str, V]) -> dict[str, V]:
+    """`after`, with those that are equal to what they were as the same objects: they are compared again and again."""
+    return {name: before[name] if before.get(name) == one else one for name, one in after.items()}
+
+
+class _Deciding:
+    """The gateways of one decision."""
+
+    def __init__(
+        self,
+        world: World,
+        memo: Memo,
+        lists: Mapping[str, Authorities],
+        before: Mapping[str, Snapshot],
+        reads: Reads,
+        now: datetime,
+    ) -> None:
+        self._world = world
+        self._memo = memo
+        self._lists = lists
+        self._before = before
+        self._reads = reads
+        self._now = now
+        self.groups = (
+            memo.groups[0].again(world.certificates),
+            memo.groups[1].again(world.listeners),
+            memo.groups[2].again(world.destinations),
+        )
+        self.demos = Recall[certificates.Judged](memo.demos, reads, now)
+        self.outcomes = Recall[Outcome](memo.outcomes, reads, now)
+        self.heard: dict[str, _Heard] = {}
+        self.controls: dict[str, Controls] = {}
+
+    def outcome(
+        self, gateway: MailGateway, judged: Mapping[str, certificates.Judged], scaled: Scaling
+    ) -> Outcome:
+        """What becomes of one gateway."""
+        name, world, now = gateway.name, self._world, self._now
+        certified, listening, ruled = (
+            self.groups[0].of(name),
+            self.groups[1].of(name),
+            self.groups[2].of(name),
+        )
+        lists = {key: one for key, one in self._lists.items() if one.serves(name)}
+        known = self._memo.ruled.get(name, controls.NONE)
+        were = self._memo.groups[2].of(name) if name in self._memo.ruled else dict[str, DestinationControl]()
+        mine = controls.judge_all(world, name, ruled, lists, {}, before=known, were=were)
+        self.controls[name] = mine
+        self.heard[name] = self._memo.heard.get(name, {})
+        demo = None
+        if snapshots.needs_demo(gateway, listening):
+            demo = certificates.demo_again(world, name, now, self.demos)
+        before = self._before.get(name)
+        given = Given(
+            gateway,
+            listening,
+            {key: judged[key] for key in certified},
+            lists,
+            ruled,
+            mine,
+            demo,
+            before,
+            scaled,
+            Recall[listeners.Judged](self.heard[name], self._reads, now),
+        )
+
+        def build() -> tuple[Outcome, datetime | None]:
+            built = fitting.build(world, given, now)
+            self.heard[name] = given.heard.after
+            return built
+
+        inputs = (
+            gateway.spec,
+            gateway.metadata.generation,
+            {key: (one.spec, one.metadata.creation_timestamp) for key, one in listening.items()},
+            {key: one.metadata.creation_timestamp for key, one in certified.items()},
+            given.judged,
+            lists,
+            mine,
+            demo,
+            scaled,
+            certificates.members_of(world, name),
+            in_place.still_said(world, before),
+            [world.config_maps.get(names.ca_shard(name, number)) for number in range(names.CA_SHARDS)],
+            snapshots.name_taken(world, name),
+            world.foreign,
+            world.invalid,
+            {key: one.metadata.creation_timestamp for key, one in world.ca_lists.items()},
+        )
+        return self.outcomes.of(name, inputs, build)
 
 
 def _internal(world: World, gateway: str) -> IssueInternal | None:
@@ -121,98 +274,3 @@ def _ensures(world: World, whole: World) -> tuple[Ensure, ...]:
         Ensure("CAList", name, whole.ca_lists[name].spec.model_dump(by_alias=True, exclude_unset=True))
         for name in missing
     )
-
-
-def _statuses(
-    world: World,
-    lists: Mapping[str, authorities.Authorities],
-    judged: Mapping[str, certificates.Judged],
-    outcomes: Mapping[str, Outcome],
-    now: datetime,
-) -> Statuses:
-    found: Statuses = {}
-    for name, outcome in outcomes.items():
-        conflicts = [one for one in world.conflicts if one.gateway == name]
-        found["MailGateway", name] = statuses.gateway(outcome, world.members.get(name, ()), now, conflicts)
-    for name, one in world.certificates.items():
-        gateway = one.spec.gateway_ref.name
-        users = world.users.get(name, ())
-        members = world.members.get(gateway, ())
-        found["Certificate", name] = statuses.certificate(
-            one, judged[name], users, outcomes.get(gateway), members, now
-        )
-    for name, one in world.ca_lists.items():
-        reference = one.spec.gateway_ref
-        serving = {
-            key: value for key, value in outcomes.items() if reference is None or reference.name == key
-        }
-        verdict = statuses.ca_programmed(f"CAList/{name}", lists[name], serving, world.members)
-        found["CAList", name] = statuses.ca_list(one, lists[name], verdict, now)
-    for name, one in world.listeners.items():
-        gateway = one.spec.gateway_ref.name
-        outcome = outcomes.get(gateway)
-        if outcome is None:
-            finding = statuses.missing_gateway(gateway)
-            nothing = listeners.Judged(accepted(finding), false(Type.RESOLVED_REFS, finding))
-            found["Listener", name] = statuses.listener(one, nothing, None, (), now)
-            continue
-        heard = outcome.listeners[name]
-        found["Listener", name] = statuses.listener(one, heard, outcome, world.members.get(gateway, ()), now)
-    said = {gateway: by_resource(members) for gateway, members in world.members.items()}
-    for name, one in world.destinations.items():
-        gateway = one.spec.gateway_ref.name
-        outcome = outcomes.get(gateway)
-        control = (
-            destinations.Judged(accepted(statuses.missing_gateway(gateway)), ())
-            if outcome is None
-            else outcome.destinations[name]
-        )
-        found["DestinationControl", name] = statuses.destination(
-            one,
-            control,
-            outcome,
-            world.members.get(gateway, ()),
-            said.get(gateway, {}).get(name, ()),
-            now,
-        )
-    for one in world.invalid:
-        found[one.kind, one.name] = _invalid(one.kind, one.problem, one.generation, now)
-    return found
-
-
-def _invalid(kind: str, problem: str, generation: int | None, now: datetime) -> AnyStatus:
-    """A resource that does not fit the models: said in its status, and the last good state keeps running."""
-    text = f"{problem}: correct it; until then what was good before keeps running"
-    conditions = [
-        condition(one, "False", Reason.INVALID, text, generation, now)
-        for one in (Type.ACCEPTED, Type.PROGRAMMED)
-    ]
-    model = type(KINDS[kind].model_construct().status)
-    return model(observed_generation=generation, conditions=conditions)
-
-
-def _events(world: World, found: Statuses) -> list[Event]:
-    result: list[Event] = []
-    # What an invalid resource's status said before cannot be read: its condition speaks, not a stream of Events.
-    silent = {(one.kind, one.name) for one in world.invalid}
-    for (kind, name), status in found.items():
-        if (kind, name) in silent:
-            continue
-        happened = happenings.events(kind, name, _conditions(world, kind, name), status.conditions)
-        if isinstance(status, DestinationControlStatus):
-            before = world.destinations[name].status.failing or []
-            happened += happenings.begun_to_fail(name, before, status.failing or [], happened)
-        result += happened
-    return result
-
-
-def _conditions(world: World, kind: str, name: str) -> list[Condition]:
-    tables = {
-        "MailGateway": world.gateways,
-        "Certificate": world.certificates,
-        "Listener": world.listeners,
-        "DestinationControl": world.destinations,
-        "CAList": world.ca_lists,
-    }
-    resource = tables[kind].get(name)
-    return list(resource.status.conditions) if resource is not None else []
