@@ -348,3 +348,16 @@ def test_what_a_change_does_not_concern_stays_the_same_object() -> None:
     place.decided()
     again = place.memo.ruled["default"].judged
     assert all(again[name] is not after[name] for name in again), "all of them inherit from `*`"
+
+
+def test_a_sign_in_of_another_entry_counts_on_when_more_entries_go_than_stay() -> None:
+    place = Place()
+    sign_in = {"host": "smart.example", "auth": {"secretRef": {"name": SIGN_IN}}}
+    place.put(destination("c1", "*", tls={"mode": "RequiredVerify"}, routes=[sign_in]))
+    for number in range(5):
+        place.put(destination(f"of-{number}", f"of-{number}.example"))
+    place.decided()
+    for number in range(4):
+        place.remove("DestinationControl", f"of-{number}")
+    place.put(destination("of-4", "another.example"))
+    place.decided()

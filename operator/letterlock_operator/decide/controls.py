@@ -63,18 +63,13 @@ def judge_all(
     `refused`: Secrets with credentials that cannot be handed to the members, and why.
     """
     changed = _changed(were, mine)
-    secrets = {
-        route.auth.secret_ref.name
-        for name in changed
-        if name in mine
-        for route in mine[name].spec.routes
-        if route.auth
-    }
-    # Those that nobody needs any more stay until all is judged anew: they concern nobody.
-    known = {secret for secret in before.signing if len(changed) < len(mine)}
+    altered = [one for _, one in changed.values() if one is not None]
+    secrets = {route.auth.secret_ref.name for one in altered for route in one.spec.routes if route.auth}
+    if len(altered) < len(mine):
+        # Those that nobody needs any more stay, until all is judged anew: they concern nobody.
+        secrets |= before.signing.keys()
     signing = {
-        secret: refused.get(secret) or credentials.file(world, gateway, secret)
-        for secret in sorted(secrets | known)
+        secret: refused.get(secret) or credentials.file(world, gateway, secret) for secret in sorted(secrets)
     }
     same = before.lists == lists and all(
         signing.get(secret) == found for secret, found in before.signing.items()
