@@ -35,8 +35,9 @@ bench: $(READY) ## Measure: messages per second next to Postfix, time to a chang
 	@sh tests/harness/install.sh
 	$(BIN)/python -m tests.bench
 
-many: $(READY) ## Measure 1,000 certificates at once: time, requests, memory, the operator's event loop
+many: $(READY) ## Measure 1,000 certificates at once, and one change among 10,000 destinations: time, requests, memory
 	$(BIN)/python -m tests.bench.many
+	$(BIN)/python -m tests.bench.multitude
 
 durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clock jumps: counts message ids on both ends
 	@sh tests/harness/install.sh

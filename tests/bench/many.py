@@ -50,12 +50,7 @@ def measure(report: Report, count: int, members: bool) -> None:
             )
         report.single("processor time of the operator, its makers aside", processor(crowd.process.pid), "s")
         report.single("operator after, makers included", mebibytes(crowd.process.pid), "MiB")
-        high = next(
-            line.split()[1]
-            for line in Path(f"/proc/{crowd.process.pid}/status").read_text().splitlines()
-            if line.startswith("VmHWM")
-        )
-        report.single("operator at its highest (RSS)", int(high) / 1024, "MiB")
+        report.single("operator at its highest (RSS)", highest(crowd.process.pid), "MiB")
         for seconds, worked, what in crowd.slowest():
             report.note(f"loop busy {1000 * seconds:.0f} ms, {1000 * worked:.0f} ms of its own: {what}")
         if members:
@@ -65,6 +60,12 @@ def measure(report: Report, count: int, members: bool) -> None:
             assert crowd.kubelet.pod("default-0").process is process
         assert crowd.generation() == generation, "members are never restarted for a certificate"
         report.note("the StatefulSet has the generation that it had before")
+
+
+def highest(pid: int) -> float:
+    """MiB that a process has had at most (RSS)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith("VmHWM"))) / 1024
 
 
 def processor(pid: int) -> float:

@@ -4,7 +4,6 @@ Used by the test of the small crowd and by `make many`, the large one.
 """
 
 import json
-import re
 import subprocess
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from kubernetes import client, config
 from kubernetes.client.api_client import ApiClient
 from kubernetes.client.configuration import Configuration
 
+from tests.harness import requests
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
@@ -25,8 +25,6 @@ from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, holds, reso
 from tests.harness.waiting import until
 
 _GROUP: Final = ("letterlock.dev", "v1alpha1")
-_REQUESTS: Final = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
 _CLIENTS: Final = 8
 _PORT: Final = 10025  # 25 in a pod
 
@@ -43,17 +41,11 @@ class Writes:
     @classmethod
     def so_far(cls, kubectl: Kubectl) -> Self:
         """As its own metrics say."""
-        counted: dict[tuple[str, str, str], float] = {}
-        for labels, value in _REQUESTS.findall(kubectl("get", "--raw", "/metrics")):
-            of: dict[str, str] = dict(_LABEL.findall(labels))
-            what = f"{of['resource']}.{of['group']}"
-            key = (of["verb"], what, of["subresource"])
-            counted[key] = counted.get(key, 0) + float(value)
-        certificates = "certificates.letterlock.dev"
+        counted = requests.so_far(kubectl)
         return cls(
-            int(counted.get(("POST", "secrets.", ""), 0)),
-            int(counted.get(("PUT", "secrets.", ""), 0)),
-            sum(int(counted.get((verb, certificates, "status"), 0)) for verb in ("PATCH", "APPLY", "PUT")),
+            counted["POST", "secrets"],
+            counted["PUT", "secrets"],
+            requests.written(counted, ("certificates.letterlock.dev/status",)),
         )
 
     def since(self, before: Self) -> "Writes":

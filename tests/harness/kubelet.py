@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,8 +99,13 @@ class Kubelet:
         extra: Sequence[str] = ("--workers", "1"),
         refresh: float = 60.0,
         environment: Mapping[str, str] | None = None,
+        only: Collection[str] | None = None,
     ) -> None:
-        """`extra`: options for every member. `refresh`: seconds until mounts are refreshed without a hint."""
+        """`extra`: options for every member. `refresh`: seconds until mounts are refreshed without a hint.
+
+        `only`: the members that are run; the pods of others are nobody's. None: all.
+        """
+        self._only = only
         loaded = cast("Any", Configuration())
         config.load_kube_config(str(kubeconfig), client_configuration=loaded, persist_config=False)
         self._client = cast("Any", ApiClient(loaded))
@@ -177,7 +182,11 @@ class Kubelet:
     def _look(self) -> None:
         listed = self._core.list_namespaced_pod(self._namespace, _preload_content=False, resource_version="0")
         items: list[dict[str, Any]] = _json(listed)["items"]
-        present = {item["metadata"]["uid"]: item for item in items if _is_member(item)}
+        present = {
+            item["metadata"]["uid"]: item
+            for item in items
+            if _is_member(item) and (self._only is None or item["metadata"]["name"] in self._only)
+        }
         with self._lock:
             for name, pod in list(self._pods.items()):
                 item = present.get(pod.uid)
