@@ -5,6 +5,7 @@ HTTP/1.1 by hand, as the endpoint on the other side is: one request, one answer,
 
 import asyncio
 import contextlib
+import os
 import ssl
 from dataclasses import dataclass
 from typing import Final
@@ -60,7 +61,7 @@ async def post(
                 address, port, ssl=context, server_hostname=INTERNAL_SERVER_NAME
             )
     except (OSError, TimeoutError) as problem:
-        raise PeerUnreached(f"no connection to {address}: {problem or type(problem).__name__}") from problem
+        raise PeerUnreached(f"no connection to {address}: {_in_words(problem)}") from problem
     try:
         async with asyncio.timeout(patience.answer):
             writer.write(_head(path, len(content)))
@@ -68,7 +69,7 @@ async def post(
             await writer.drain()
             answer = await _read(reader, patience.most)
     except (OSError, TimeoutError) as problem:
-        raise PeerSilent(f"{address}: {problem or type(problem).__name__}") from problem
+        raise PeerSilent(f"{address}: {_in_words(problem)}") from problem
     finally:
         with contextlib.suppress(OSError):
             writer.close()
@@ -80,6 +81,15 @@ async def post(
         return body
     said = body.decode(errors="replace").strip()[:200]
     raise PeerRefused(f"{address} answers {words[1].decode(errors='replace')}: {said}")
+
+
+def _in_words(problem: OSError) -> str:
+    """What went wrong, without Python's way to write it."""
+    if isinstance(problem, TimeoutError):
+        return "no answer in time"
+    if problem.errno is not None and not isinstance(problem, ssl.SSLError):
+        return os.strerror(problem.errno)
+    return str(problem) or type(problem).__name__
 
 
 def _head(path: str, length: int) -> bytes:

@@ -110,7 +110,7 @@ def test_mail_on_any_member_is_found_tried_now_deleted_and_tracked(
         assert "could not be read" not in overview + queue
         assert overview.count(">Runs<") == 2
         for member in wanted:
-            assert f'data-label="Member">{member}</td>' in queue
+            assert f'data-label="Member" class="nowrap">{member}</td>' in queue
         for one in checked(mail, status=1):
             assert (one["delivered"], one["verdict"]["result"]) == (False, "Unreachable")
         [unwanted] = found(mail, "track", "--message-id", "unwanted@client.example")

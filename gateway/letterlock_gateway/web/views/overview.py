@@ -44,6 +44,7 @@ async def show(
         "members": members,
         "handed": handed,
         "current": len(states) == len(members) and all(one.snapshot == handed.hash for _, one in states),
+        "changing": any(one.snapshot != handed.hash for _, one in states),
         "listening": sum(one.listening for one in gateway.listeners(members).values()),
         "listeners": len(handed.snapshot.listeners),
         "queue": sum(one.queue for _, one in states),
