@@ -7,7 +7,13 @@ from tests.bench import attacks, ceilings, curves, memory, propagation, rest, th
 from tests.bench.report import Report
 from tests.bench.rounds import Scenario
 
-_PARTS: Final = ("throughput", "ceilings", "curves", "memory", "rest", "propagation", "attacks")
+_CURVES: Final = {
+    "sizes": curves.sizes,
+    "clients": curves.clients,
+    "keys": curves.keys,
+    "queues": curves.queues,
+}
+_PARTS: Final = ("throughput", "ceilings", *_CURVES, "memory", "rest", "propagation", "attacks")
 
 
 def main() -> None:
@@ -28,8 +34,9 @@ def main() -> None:
     if wanted.only in (None, "ceilings"):
         report.heading("Ceilings: STARTTLS, 20 clients")
         ceilings.measure(report, messages)
-    if wanted.only in (None, "curves"):
-        curves.measure(report, messages)
+    for part, measure in _CURVES.items():
+        if wanted.only in (None, part):
+            measure(report, messages)
     if wanted.only in (None, "memory"):
         report.heading("Memory")
         memory.measure(report)

@@ -25,16 +25,23 @@ _LATER: Final = 50_000
 _DAY: Final = 86_400.0
 
 
-def measure(report: Report, messages: int) -> None:
-    """All of them; `messages` of 4 KB in a round, fewer of larger ones."""
-    sizes = {kib: _scenario(kib, messages) for kib in _SIZES}
-    _beside("Size of a message, KiB", sizes, KeyType.ECDSA, report)
-    clients = {number: Scenario(max(messages, 2 * number), clients=number) for number in _CLIENTS}
-    _beside("Clients at a time", clients, KeyType.ECDSA, report)
+def sizes(report: Report, messages: int) -> None:
+    """By the size of a message; `messages` of 4 KB in a round, fewer of larger ones."""
+    scenarios = {kib: _scenario(kib, messages) for kib in _SIZES}
+    _beside("Size of a message, KiB", scenarios, KeyType.ECDSA, report)
+
+
+def clients(report: Report, messages: int) -> None:
+    """By the number of clients at a time."""
+    scenarios = {number: Scenario(max(messages, 2 * number), clients=number) for number in _CLIENTS}
+    _beside("Clients at a time", scenarios, KeyType.ECDSA, report)
+
+
+def keys(report: Report, messages: int) -> None:
+    """By the listener's key."""
     for key_type in KeyType:
         name = f"Key of the listener: {key_type.name}"
         _beside(name, {20: Scenario(messages)}, key_type, report, plot=False)
-    _queues(report, messages)
 
 
 def _scenario(kib: int, messages: int) -> Scenario:
@@ -65,7 +72,8 @@ def _beside(
         plots.draw(report.path.parent, name, results)
 
 
-def _queues(report: Report, messages: int) -> None:
+def queues(report: Report, messages: int) -> None:
+    """By the messages that wait meanwhile for what cannot be reached."""
     name = "Messages that wait meanwhile"
     report.heading(name)
     certificates = relays.Certificates.make()

@@ -9,6 +9,8 @@ import psutil
 from tests.bench import relays
 from tests.bench.report import Report
 from tests.bench.sink import Sink
+from tests.cli.upped import Upped, quickstart
+from tests.harness.waiting import until
 
 
 def measure(report: Report, rounds: int) -> None:
@@ -28,7 +30,28 @@ def measure(report: Report, rounds: int) -> None:
                     assert member.process is not None
                     memory.append(mebibytes(member.process.pid))
     report.series("member: from exec to a snapshot that runs", starts, "s")
+    report.series("letterlock up: from exec to a Programmed listener that answers", _ups(rounds), "s")
     report.series("member at rest, all its processes", memory, "MiB")
+
+
+def _ups(rounds: int) -> list[float]:
+    """The quickstart, each time with a state of its own: keys are made, a demo certificate, the system's CA list."""
+    starts: list[float] = []
+    for _ in range(rounds):
+        with (
+            tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder,
+            quickstart(Path(folder)) as run,
+        ):
+            began = time.monotonic()
+            run.start()
+            until(lambda run=run: _serves(run), seconds=60, every=0.02, what="a listener that is Programmed")
+            starts.append(time.monotonic() - began)
+    return starts
+
+
+def _serves(run: Upped) -> bool:
+    programmed = run.condition("Listener", "public", "Programmed").get("status") == "True"
+    return programmed and run.offers_starttls() is True
 
 
 def mebibytes(pid: int) -> float:
