@@ -30,9 +30,8 @@ class Mode(Enum):
     """Waits for a PROXY header."""
     NAMES = auto()
     """Waits for the client's names."""
-    BEFORE_HANDSHAKE = auto()
-    """STARTTLS has been answered: whatever comes in clear now is an intruder's."""
     HANDSHAKE = auto()
+    """STARTTLS has been answered: whatever comes in clear now breaks the handshake."""
     OPEN = auto()
     CLOSING = auto()
 
@@ -87,8 +86,6 @@ class Arrival(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Find out who it is."""
         self._transport = cast("asyncio.Transport", transport)
-        if self._mode is Mode.HANDSHAKE:  # SMTPS: everything up to here has been done before
-            return
         self._hub.entered(self)
         peer = transport.get_extra_info("peername")
         if not peer:  # it has gone already
@@ -104,7 +101,7 @@ class Arrival(asyncio.BufferedProtocol):
         """The end."""
         del exc
         self._finish()
-        # uvloop's part for TLS keeps our methods, and we it: that circle would hold both until somebody looks for it.
+        # What encrypts for us knows us: that circle would hold both until somebody looks for it.
         self._transport = cast("asyncio.Transport", sockets.GONE)
 
     async def secure(self, accepted: socket) -> None:
@@ -235,7 +232,6 @@ class Arrival(asyncio.BufferedProtocol):
         if self._header is not None:
             self._header.cancel()  # first: nobody may wait for a descriptor that may soon be another's
         self._transport.abort()
-        # A transport whose handshake failed does not tell us its end.
         self._finish()
 
     def _finish(self) -> None:

@@ -3,13 +3,16 @@
 Made by `reception` for every accepted connection; it keeps the terms it began with until it ends.
 """
 
+import asyncio
 import ssl
+from typing import Final, cast
 
 from letterlock_api.conditions import Reason
-from letterlock_gateway.receive import asking, clients, handshakes, replies, times
+from letterlock_gateway.receive import asking, clients, handshakes, replies, sockets, times
 from letterlock_gateway.receive.actions import Action, Ask, Close, StartTLS, Store
 from letterlock_gateway.receive.allowances import Allowance
 from letterlock_gateway.receive.arrival import Arrival, Mode
+from letterlock_gateway.receive.encryption import Encryption
 from letterlock_gateway.receive.hub import Hub
 from letterlock_gateway.receive.limits import Quota
 from letterlock_gateway.receive.orders import Phase
@@ -17,6 +20,9 @@ from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.storing import Inbox, Peer
 from letterlock_gateway.receive.terms import ListenerTerms, Terms
 from letterlock_gateway.report.metrics import TLS
+
+# A handshake, and what is left of a connection that closes, are read whatever the session is at.
+_BY_ITSELF: Final = frozenset({Mode.HANDSHAKE, Mode.CLOSING})
 
 
 class Connection(Arrival):
@@ -30,6 +36,8 @@ class Connection(Arrival):
         self._eof = False
         self._initiated = False
         """The client asked for TLS."""
+        self._greets = False
+        """It has not been greeted yet: TLS comes first."""
         self._choked = False
         """The client does not read what we write."""
         self._resting = False
@@ -41,16 +49,16 @@ class Connection(Arrival):
     # Called by the event loop
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """Where the next octets go. Records of TLS are decrypted into it one behind the other."""
+        """Where the next octets go."""
         del sizehint
         return self._hub.buffer
 
     def buffer_updated(self, nbytes: int) -> None:
         """So many have come. They are taken out at once: the next to read may be another connection."""
-        self._received(bytes(self._hub.buffer[:nbytes]))
+        self.received(bytes(self._hub.buffer[:nbytes]))
 
-    def _received(self, data: bytes) -> None:
-        """Hand it to whoever waits for it."""
+    def received(self, data: bytes) -> None:
+        """Hand it to whoever waits for it; under TLS it comes from there."""
         session = self._session
         if self._mode is Mode.OPEN and session is not None:
             self._patience.octets += len(data)
@@ -59,9 +67,6 @@ class Connection(Arrival):
         elif self._mode is Mode.PROXY:
             self._early += data
             self._read_proxy_header()
-        elif self._mode is Mode.BEFORE_HANDSHAKE:
-            self._info("TLS failed: input in clear text after STARTTLS")
-            self._abort()
         elif self._mode is not Mode.CLOSING:
             self._early += data
             if self._mode is Mode.NAMES:
@@ -125,6 +130,8 @@ class Connection(Arrival):
             self._info("idle for too long")
             self._session.cut(replies.IDLE)
             self._after()
+        elif self._mode is Mode.HANDSHAKE:
+            self.not_secured(TimeoutError(f"the handshake took longer than {times.HANDSHAKE:g} s"))
         else:
             self._abort()
 
@@ -194,7 +201,7 @@ class Connection(Arrival):
 
     def _read_or_not(self) -> None:
         """Read on, unless somebody has to catch up first: we, the client, or the disk."""
-        if self._lost or self._mode is Mode.CLOSING:
+        if self._lost or self._mode in _BY_ITSELF:
             return
         if self._busy or self._choked or self._resting or self._inbox.full:
             self._transport.pause_reading()
@@ -225,36 +232,40 @@ class Connection(Arrival):
             self._abort()
             return
         self._busy = self._initiated = True
-        # Not one octet may slip from before TLS into the session behind it (RFC 3207 section 4.2).
-        self._transport.pause_reading()
         self._early = b""
-        self._wait(Mode.BEFORE_HANDSHAKE, times.HANDSHAKE + times.SHORT)
-        self._spawn(self._shake_hands(terms, terms.context, greet=greet))
+        self._greets = greet
+        self._wait(Mode.HANDSHAKE, times.HANDSHAKE)
+        encryption = Encryption(self, terms.context, self._hub.buffer)
+        transport, self._transport = self._transport, cast("asyncio.Transport", encryption)
+        if isinstance(transport, sockets.Bare):
+            self._spawn(self._take_over(transport, encryption))
+        else:
+            encryption.begin(transport)
 
-    async def _shake_hands(self, terms: Terms, context: ssl.SSLContext, *, greet: bool) -> None:
+    async def _take_over(self, bare: sockets.Bare, encryption: Encryption) -> None:
+        try:
+            await self._loop.connect_accepted_socket(lambda: encryption, bare.hand_over())
+        except OSError as problem:
+            if not self._lost:
+                self.not_secured(problem)
+
+    def not_secured(self, problem: Exception) -> None:
+        """The handshake has failed, or the connection was closed meanwhile."""
         if self._lost:
             return
-        # From here on `buffer_updated` is only called with what has been decrypted.
-        self._mode = Mode.HANDSHAKE
-        try:
-            secure = await handshakes.shake(self._transport, self, context)
-        except (
-            OSError,
-            RuntimeError,
-        ) as error:  # ssl.SSLError is an OSError; RuntimeError: it was closed just now
-            self._info(f"TLS failed: {handshakes.explain(error)}")
-            self._count_tls("failed", handshakes.reason(error))
+        self._info(f"TLS failed: {handshakes.explain(problem)}")
+        self._count_tls("failed", handshakes.reason(problem))
+        self._abort()
+
+    def secured(self, session: ssl.SSLObject) -> None:
+        """The handshake is done. Whose certificate is not good enough is told so inside TLS."""
+        terms = self._terms
+        if self._lost or self._session is None or terms is None:
             self._abort()
             return
-        if secure is None or self._session is None:
-            self._info("TLS failed: the connection was closed")
-            self._abort()
-            return
-        self._transport = secure
         self._choked = False  # what was to be read before TLS has been
-        connection = secure.get_extra_info("ssl_object")
         details, refusal, notes = clients.judge(
-            connection, terms.policy, self._listener.running, self._hub.clock()
+            session, terms.policy, self._listener.running, self._hub.clock()
         )
         for note in notes:
             self._info(note)
@@ -265,8 +276,7 @@ class Connection(Arrival):
         self._session.tls_started(details, refusal)
         self._inbox.peer = Peer(self._icid, self._address, self._host, details)
         self._busy = False
-        if not self._lost:
-            self._open(greet=greet)
+        self._open(greet=self._greets)
 
     def _count_tls(self, result: str, reason: str, protocol: str = "") -> None:
         self._hub.mail_log.counts.add(TLS, "in", self._listener.name, result, protocol, reason, "")

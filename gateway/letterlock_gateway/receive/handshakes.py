@@ -1,15 +1,13 @@
-"""The TLS handshake of a server, on a transport in use (STARTTLS) or on a bare socket (SMTPS).
+"""Why a handshake failed: in one word for metrics, and for people.
 
 Called by `connection`.
 """
 
-import asyncio
 import ssl
 from collections.abc import Mapping
 from typing import Final
 
 from letterlock_api.conditions import Reason
-from letterlock_gateway.receive import sockets, times
 
 # What OpenSSL calls the failures that people meet, in words that say whose turn it is.
 _IN_WORDS: Final[Mapping[str, str]] = {
@@ -23,34 +21,6 @@ _IN_WORDS: Final[Mapping[str, str]] = {
     "SSLV3_ALERT_CERTIFICATE_UNKNOWN": "the client refused our certificate (SSLV3_ALERT_CERTIFICATE_UNKNOWN)",
     "SSLV3_ALERT_CERTIFICATE_EXPIRED": "the client calls our certificate expired (SSLV3_ALERT_CERTIFICATE_EXPIRED)",
 }
-
-
-async def shake(
-    transport: asyncio.Transport | sockets.Bare, protocol: asyncio.BufferedProtocol, context: ssl.SSLContext
-) -> asyncio.Transport | None:
-    """The transport that encrypts from now on; None: the connection was closed meanwhile.
-
-    Raises OSError (ssl.SSLError is one) where the handshake failed, RuntimeError where the transport was
-    closing.
-    """
-    loop = asyncio.get_running_loop()
-    if isinstance(transport, sockets.Bare):
-        secure, _ = await loop.connect_accepted_socket(
-            lambda: protocol,
-            transport.hand_over(),
-            ssl=context,
-            ssl_handshake_timeout=times.HANDSHAKE,
-            ssl_shutdown_timeout=times.SHUTDOWN,
-        )
-        return secure
-    return await loop.start_tls(
-        transport,
-        protocol,
-        context,
-        server_side=True,
-        ssl_handshake_timeout=times.HANDSHAKE,
-        ssl_shutdown_timeout=times.SHUTDOWN,
-    )
 
 
 def reason(error: Exception) -> Reason:

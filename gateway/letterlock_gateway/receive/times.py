@@ -12,9 +12,7 @@ BLOCK = 180.0
 TEXT = 600.0
 SLOWEST = 500.0
 HANDSHAKE = 60.0
-# The polite end of a TLS connection.
-SHUTDOWN = 30.0
-# For those from whom nothing is taken, for PROXY headers, for names, and for closing.
+# For those from whom nothing is taken, for PROXY headers, for names, and for closing (under TLS politely).
 SHORT = 30.0
 NEVER = float("inf")
 
