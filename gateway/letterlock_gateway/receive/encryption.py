@@ -8,9 +8,12 @@ is written is encrypted at once, so all that waits is in the TCP transport, whos
 import asyncio
 import ssl
 from enum import Enum, auto
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from letterlock_gateway.receive import sockets
+
+# Octets that one record may bring (RFC 8446 section 5.1).
+_RECORD: Final = 1 << 14
 
 
 class Owner(Protocol):
@@ -197,16 +200,17 @@ class Encryption(asyncio.BufferedProtocol):
         session, incoming, buffer = self._session, self._incoming, self._buffer
         got, ended = 0, False
         try:
-            while self._phase is _Phase.OPEN and (incoming.pending or session.pending()):
+            # OpenSSL takes one record at a time, and all of it is read: it never has any left that is not seen here.
+            while incoming.pending and self._phase is _Phase.OPEN:
+                if len(buffer) - got < _RECORD:
+                    self._owner.received(bytes(buffer[:got]))
+                    got = 0
                 # typeshed leaves out that with a buffer it gives a number.
-                octets = cast("int", session.read(len(buffer) - got, buffer[got:]))
+                octets = cast("int", session.read(_RECORD, buffer[got:]))
                 ended = octets == 0
                 if ended:
                     break
                 got += octets
-                if got == len(buffer):
-                    got = 0
-                    self._owner.received(bytes(buffer))
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLError:
@@ -234,8 +238,8 @@ class Encryption(asyncio.BufferedProtocol):
     def _wait_for_end(self) -> None:
         """Throw away what comes before the peer's close_notify, and close when that is there."""
         try:
-            while self._incoming.pending or self._session.pending():
-                if not self._session.read(len(self._buffer), self._buffer):
+            while self._incoming.pending:
+                if not self._session.read(_RECORD, self._buffer):
                     break
             else:
                 return
