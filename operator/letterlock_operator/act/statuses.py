@@ -43,10 +43,10 @@ def changes(
     no status yet wait for it: a thousand new Certificates are one status write each.
     """
     found: list[Change] = []
-    said, nothing = cluster.memory.said, (None, None)
+    said, nothing, objects = cluster.memory.said, (None, None), cluster.known.objects
     for key, status in wanted.items():
         kind, name = key
-        observed = cluster.known.objects[kind].get(name)
+        observed = objects[kind].get(name)
         if observed is None:
             continue
         last = said.get(key, nothing)
