@@ -39,6 +39,8 @@ SIGN_IN: Final = "sign-in"
 TIMES: Final = (0, 1, 59, 299, 300, 86400, 40 * 86400, 400 * 86400, -3600)  # seconds
 BROKEN: Final = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
 ROOTS: Final = (ca_pem(), Issued.make("another", ca=True, signs=True, now=NOW).text, BROKEN)
+# What somebody else keeps in a Secret, before and after they renew it.
+PAIRS: Final = tuple(Issued.make(name, names=[name], now=NOW) for name in ("a.example", "b.example"))
 
 
 class Place:
@@ -107,6 +109,10 @@ class Place:
         return Keep(
             name, data, ours=bool(owner), owner=owner, resource_version=str(self._revision), inputs=inputs
         )
+
+    def pair(self, pair: Issued) -> None:
+        """Somebody else keeps this key with its certificate in a Secret."""
+        self.secrets[SIGN_IN] = self.keep(SIGN_IN, {"tls.crt": pair.pem, "tls.key": pair.key_pem})
 
     def issue(self) -> None:
         """What the plan orders is made."""
@@ -230,7 +236,8 @@ def _removal(draw: st.DrawFn) -> Step:
 
 
 def _secret(draw: st.DrawFn) -> Step:
-    kind = draw(st.sampled_from(("sign-in", "broken", "unreadable", "gone", "lost", "taken")))
+    kind = draw(st.sampled_from(("sign-in", "pair", "pair", "broken", "unreadable", "gone", "lost", "taken")))
+    pair = draw(st.sampled_from(PAIRS))
 
     def step(place: Place) -> None:
         match kind:
@@ -238,6 +245,8 @@ def _secret(draw: st.DrawFn) -> Step:
                 place.secrets[SIGN_IN] = place.keep(
                     SIGN_IN, {"username": b"u", "password": b"%d" % len(place.secrets)}
                 )
+            case "pair":
+                place.pair(pair)
             case "broken":
                 place.secrets[SIGN_IN] = place.keep(SIGN_IN, {"username": b"u"})
             case "unreadable":
@@ -318,6 +327,23 @@ def test_after_any_changes_what_is_decided_again_is_what_is_decided_from_nothing
     for change in changes:
         change(place)
         place.decided()
+
+
+def test_a_secret_that_somebody_else_renews_or_takes_away_is_looked_at_again() -> None:
+    place = Place()
+    place.put(certificate(secretRef={"name": SIGN_IN}, level="Cluster", subject={}, dnsNames=[]))
+    for pair in (*PAIRS, *PAIRS):
+        place.pair(pair)
+        for _ in range(2):
+            place.decided()
+            place.mount()
+            place.write(lambda _: True)
+        [(_, file)] = place.plan.mounts["default"].tls_files.items()
+        assert pair.pem in file
+    del place.secrets[SIGN_IN]
+    place.decided()
+    judged = place.plan.statuses["Certificate", "mx"]
+    assert [one.reason for one in judged.conditions if one.type == "Ready"] == ["SecretNotFound"]
 
 
 def test_what_a_change_does_not_concern_stays_the_same_object() -> None:
