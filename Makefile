@@ -66,8 +66,11 @@ locks: ## Write requirements/*.txt anew from pyproject.toml
 	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 pyproject.toml --group dev -o requirements/dev.txt
 	.ci/uv pip compile -q --generate-hashes --no-header --python-version 3.13 requirements/sslyze.in -o requirements/sslyze.txt
 
+# Bytecode is written as an installer would: where Python itself is told not to (PYTHONDONTWRITEBYTECODE), each start of a
+# program would compile all that it imports, which takes longer than anything else in it.
 $(READY): requirements/dev.txt pyproject.toml
 	.ci/uv venv -q --allow-existing --python 3.13 .venv
-	.ci/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	.ci/uv pip install -q --compile-bytecode --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	.ci/uv pip install -q --python $(BIN)/python --no-deps -e .
+	$(BIN)/python -m compileall -q crds operator gateway cli
 	@touch $@
