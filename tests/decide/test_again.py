@@ -38,9 +38,13 @@ MODES: Final = ("Default", "No", "Preferred", "RequiredVerify")
 SIGN_IN: Final = "sign-in"
 TIMES: Final = (0, 1, 59, 299, 300, 86400, 40 * 86400, 400 * 86400, -3600)  # seconds
 BROKEN: Final = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
-ROOTS: Final = (ca_pem(), Issued.make("another", ca=True, signs=True, now=NOW).text, BROKEN)
+ROOT: Final = Issued.make("another", ca=True, signs=True, now=NOW)
+ROOTS: Final = (ca_pem(), ROOT.text, BROKEN)
 # What somebody else keeps in a Secret, before and after they renew it.
-PAIRS: Final = tuple(Issued.make(name, names=[name], now=NOW) for name in ("a.example", "b.example"))
+PAIRS: Final = (
+    Issued.make("a.example", names=["a.example"], now=NOW),
+    Issued.make("b.example", ROOT, names=["b.example"], now=NOW),
+)
 
 
 class Place:
@@ -329,7 +333,7 @@ def test_after_any_changes_what_is_decided_again_is_what_is_decided_from_nothing
         place.decided()
 
 
-def test_a_secret_that_somebody_else_renews_or_takes_away_is_looked_at_again() -> None:
+def test_what_a_certificate_of_somebody_else_rests_on_is_looked_at_again() -> None:
     place = Place()
     place.put(certificate(secretRef={"name": SIGN_IN}, level="Cluster", subject={}, dnsNames=[]))
     for pair in (*PAIRS, *PAIRS):
@@ -340,6 +344,13 @@ def test_a_secret_that_somebody_else_renews_or_takes_away_is_looked_at_again() -
             place.write(lambda _: True)
         [(_, file)] = place.plan.mounts["default"].tls_files.items()
         assert pair.pem in file
+    place.put(ca_list("own", certificates=ROOT.text))
+    place.decided()  # who signed it is trusted from now on
+    sending = {"certificateRef": {"name": "mx"}}
+    place.put(gateway(hostname="elsewhere.example.net", delivery=sending))
+    place.decided()
+    place.remove("Listener", "public")
+    place.decided()  # nobody connects to it by these names any more
     del place.secrets[SIGN_IN]
     place.decided()
     judged = place.plan.statuses["Certificate", "mx"]
