@@ -357,6 +357,36 @@ def test_what_a_certificate_of_somebody_else_rests_on_is_looked_at_again() -> No
     assert [one.reason for one in judged.conditions if one.type == "Ready"] == ["SecretNotFound"]
 
 
+def test_what_stays_as_it_was_is_looked_at_again_when_it_lies_there_no_more() -> None:
+    place = Place()
+    for _ in range(3):
+        place.decided()
+        place.issue()
+        place.mount()
+    place.remove("Certificate", "mx")
+    place.decided()
+    [kept] = place.plan.mounts["default"].snapshot.listeners
+    assert kept.certificates
+    del place.config_maps[names.snapshot_config_map("default")]
+    place.decided()
+
+
+def test_a_pair_of_a_member_that_has_gone_is_seen_beside_a_certificate_that_did_not_change() -> None:
+    place = Place()
+    place.put(certificate(level="Machine"))
+    for _ in range(3):
+        place.decided()
+        place.issue()
+        place.mount()
+    pair = place.secrets[next(one for one in place.secrets if one.startswith("letterlock-cert-mx-"))]
+    assert isinstance(pair, Keep)
+    place.secrets["letterlock-cert-mx-default-7"] = place.keep(
+        "letterlock-cert-mx-default-7", dict(pair.data), pair.owner
+    )
+    place.decided()
+    assert [one.secret for one in place.plan.retired] == ["letterlock-cert-mx-default-7"]
+
+
 def test_what_a_change_does_not_concern_stays_the_same_object() -> None:
     place = Place()
     for number in range(300):
