@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass
 
 from tests.bench import cost, load, relays
-from tests.bench.load import Load
+from tests.bench.load import Load, Sent
 from tests.bench.relays import Subject
 from tests.bench.sink import Sink
 
@@ -26,7 +26,7 @@ class Round:
     received: float
     """Messages per second that got their 250."""
     relayed: float
-    """Messages per second that reached the sink, from the first connection to the last message there."""
+    """Messages per second that reached the sink, from the first connection to the last message there; 0: none is to."""
     p99: float
     """Milliseconds from a client's connect to its 250, of 99 in 100."""
     ends: float
@@ -44,18 +44,7 @@ def run(scenario: Scenario, subject: Subject, sink: Sink) -> Round:
     sink.reset()
     sink_before = sink.taken().cpu
     before = cost.cpu_seconds(subject.pid)
-    sent = load.run(
-        Load(
-            f"127.0.0.1:{subject.port}",
-            scenario.messages,
-            scenario.clients,
-            scenario.size,
-            scenario.per_connection,
-            f"someone@{relays.DOMAIN}",
-        )
-    )
-    if sent.errors:
-        raise IncompleteError(f"{len(sent.errors)} sessions failed, the first: {sent.errors[0]}")
+    sent = _send(scenario, subject)
     deadline = time.monotonic() + 120
     while (taken := sink.taken()).count < scenario.messages:
         if time.monotonic() > deadline:
@@ -68,3 +57,32 @@ def run(scenario: Scenario, subject: Subject, sink: Sink) -> Round:
         ends=1000 * (sent.cpu + taken.cpu - sink_before) / scenario.messages,
         spent=1000 * (cost.cpu_seconds(subject.pid) - before) / scenario.messages,
     )
+
+
+def store(scenario: Scenario, subject: Subject) -> Round:
+    """Send all of it to a relay whose next hop is down: all that it does is to receive and to store."""
+    before = cost.cpu_seconds(subject.pid)
+    sent = _send(scenario, subject)
+    return Round(
+        received=sent.accepted / (sent.ended - sent.started),
+        relayed=0,
+        p99=1000 * sent.latency[2],
+        ends=1000 * sent.cpu / scenario.messages,
+        spent=1000 * (cost.cpu_seconds(subject.pid) - before) / scenario.messages,
+    )
+
+
+def _send(scenario: Scenario, subject: Subject) -> Sent:
+    sent = load.run(
+        Load(
+            f"127.0.0.1:{subject.port}",
+            scenario.messages,
+            scenario.clients,
+            scenario.size,
+            scenario.per_connection,
+            f"someone@{relays.DOMAIN}",
+        )
+    )
+    if sent.errors:
+        raise IncompleteError(f"{len(sent.errors)} sessions failed, the first: {sent.errors[0]}")
+    return sent
