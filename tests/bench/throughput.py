@@ -6,7 +6,7 @@ better Postfix of the same round.
 
 import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -27,48 +27,68 @@ _VALUES: Final[Mapping[str, tuple[str, Callable[[Round], float]]]] = {
 def measure(scenarios: Mapping[str, Scenario], number: int, report: Report) -> None:
     """Run each scenario so many rounds, and report."""
     certificates = relays.Certificates.make()
-    with Sink(certificates.sink) as sink, _subjects(certificates, sink) as subjects:
-        for subject in subjects:  # caches, worker processes, first logs
+    with Sink(certificates.sink) as sink, ExitStack() as ends:
+        started = {name: ends.enter_context(start()) for name, start in _starts(certificates, sink).items()}
+        for subject in started.values():  # caches, worker processes, first logs
             rounds.run(Scenario(100), subject, sink)
         for name, scenario in scenarios.items():
-            _alternate(name, subjects, number, report, lambda one, of=scenario: rounds.run(of, one, sink))
+            _alternate(
+                name,
+                list(started),
+                number,
+                report,
+                lambda who, of=scenario: rounds.run(of, started[who], sink),
+            )
 
 
 def store(scenarios: Mapping[str, Scenario], number: int, report: Report) -> None:
-    """The same to relays whose next hop is down."""
+    """The same to relays whose next hop is down. Each round begins with an empty queue: it is not to be worked on."""
     certificates = relays.Certificates.make()
     with Sink(certificates.sink) as sink:
         pass
-    with _subjects(certificates, sink) as subjects:
-        for subject in subjects:
+    starts = _starts(certificates, sink)
+
+    def run(who: str, scenario: Scenario) -> Round:
+        with starts[who]() as subject:
             rounds.store(Scenario(100), subject)
-        for name, scenario in scenarios.items():
-            _alternate(name, subjects, number, report, lambda one, of=scenario: rounds.store(of, one))
+            return rounds.store(scenario, subject)
+
+    for name, scenario in scenarios.items():
+        _alternate(name, list(starts), number, report, lambda who, of=scenario: run(who, of))
 
 
-@contextmanager
-def _subjects(certificates: Certificates, sink: Sink) -> Generator[list[Subject]]:
-    with ExitStack() as stack:
-        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="letterlock-bench-"))
-        yield [
-            stack.enter_context(relays.member(Path(folder), certificates, sink)),
-            stack.enter_context(relays.postfix(certificates, sink, tuned=False)),
-            stack.enter_context(relays.postfix(certificates, sink, tuned=True)),
-        ]
+def _starts(
+    certificates: Certificates, sink: Sink
+) -> dict[str, Callable[[], AbstractContextManager[Subject]]]:
+    """How each relay is started, by its name."""
+
+    @contextmanager
+    def member() -> Generator[Subject]:
+        with (
+            tempfile.TemporaryDirectory(prefix="letterlock-bench-") as folder,
+            relays.member(Path(folder), certificates, sink) as subject,
+        ):
+            yield subject
+
+    return {
+        "Letterlock": member,
+        "Postfix, as installed": lambda: relays.postfix(certificates, sink, tuned=False),
+        "Postfix, tuned": lambda: relays.postfix(certificates, sink, tuned=True),
+    }
 
 
 def _alternate(
-    name: str, subjects: Sequence[Subject], number: int, report: Report, run: Callable[[Subject], Round]
+    name: str, subjects: Sequence[str], number: int, report: Report, run: Callable[[str], Round]
 ) -> None:
     report.heading(name)
-    results: dict[str, list[Round]] = {subject.name: [] for subject in subjects}
+    results: dict[str, list[Round]] = {subject: [] for subject in subjects}
     for turn in range(number):
         for subject in [*subjects[turn % 3 :], *subjects[: turn % 3]]:
             done = run(subject)
-            results[subject.name].append(done)
+            results[subject].append(done)
+            relayed = f"  relayed {done.relayed:7.1f}/s" if done.relayed else ""
             report.note(
-                f"round {turn + 1} {subject.name:<21} received {done.received:7.1f}/s"
-                f"  relayed {done.relayed:7.1f}/s  p99 {done.p99:6.1f} ms"
+                f"round {turn + 1} {subject:<21} received {done.received:7.1f}/s{relayed}  p99 {done.p99:6.1f} ms"
                 f"  CPU {done.spent:6.2f} ms/message, generator and sink {done.ends:5.2f}"
             )
     _tell(name, results, report)
