@@ -15,7 +15,7 @@ from letterlock_api.kinds import KINDS
 from letterlock_api.mailgateway import MailGatewayStatus
 from letterlock_api.snapshot import content_hash
 from letterlock_operator import api, metrics, names, observe
-from letterlock_operator.act import carry, requests
+from letterlock_operator.act import carry, holding, requests
 from letterlock_operator.act.cluster import Cluster, Memory
 from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import Object
@@ -147,16 +147,22 @@ class Reconciler:
                 wait = await self._once(namespace)
                 failures = 0
             except (api.APIError, carry.NotCarriedOut) as error:
-                wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+                wait = self._backoff(namespace, failures)
                 failures += 1
                 self.metrics.count("letterlock_operator_failures_total")
                 level = logging.INFO if isinstance(error, api.Conflict) else logging.WARNING
                 _log.log(level, "namespace %s: %s; trying again in %s s", namespace, error, wait)
             except Exception:  # noqa: BLE001 - a mistake in one namespace must not end the service of the others
-                wait = _BACKOFF[min(failures, len(_BACKOFF) - 1)]
+                wait = self._backoff(namespace, failures)
                 failures += 1
                 self.metrics.count("letterlock_operator_failures_total")
                 _log.exception("namespace %s: trying again in %s s", namespace, wait)
+
+    def _backoff(self, namespace: str, failures: int) -> float:
+        """Seconds until a pass that failed is tried again. What waits to be said does not wait for what is refused."""
+        left = self._passes.get(namespace)
+        held = holding.ends_in(left.memory.held) if left is not None else _BACKOFF[-1]
+        return min(_BACKOFF[min(failures, len(_BACKOFF) - 1)], max(held, _BACKOFF[0]))
 
     async def _once(self, namespace: str) -> float | None:
         """One pass. Gives the seconds until the next one is due even if nothing happens."""
@@ -222,7 +228,7 @@ class Reconciler:
         due = self._relist_at[namespace] - time.monotonic()
         if plan.wake is not None:
             due = min(due, (plan.wake - now).total_seconds())
-        return max(due, _COALESCE)
+        return max(min(due, holding.ends_in(memory.held)), _COALESCE)
 
     def _measured(self, namespace: str, plan: Plan, seconds: float) -> None:
         gateways = {

@@ -21,6 +21,8 @@ THEIRS = frozenset({"pods/status", "endpoints", "endpointslices.discovery.k8s.io
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("DestinationControl", "to-7", {"tls": {"mode": "No"}}),
     ("Listener", "in-0", {"maxConcurrency": 77}),
+    # And with it the Listener that serves it.
+    ("Certificate", "cert-5", {"days": 100}),
 ]
 
 

@@ -79,7 +79,8 @@ async def carry_out(
     mounted()
     await _together(attempt(f"ConfigMap {one.name}", texts.put(cluster, one)) for one in plan.texts)
     # In a thread: a thousand statuses take a second to compare, and the watches shall not wait for it.
-    changes = await asyncio.to_thread(statuses.changes, cluster, plan.statuses, carried.under_way)
+    reissued = carried.done.union(*(_users(world, owner) for owner in carried.done))
+    changes = await asyncio.to_thread(statuses.changes, cluster, plan.statuses, carried.under_way, reissued)
     await _together(
         attempt(f"status of {change.kind} {change.name}", statuses.write(cluster, change))
         for change in changes
@@ -88,6 +89,12 @@ async def carry_out(
     if refused:
         raise NotCarriedOut("; ".join(refused))
     return carried.again or cluster.memory.unseen
+
+
+def _users(world: World, owner: str) -> Sequence[str]:
+    """What uses the Certificate `owner` (`Kind/name`), and tells of it."""
+    kind, _, name = owner.partition("/")
+    return world.users.get(name, ()) if kind == "Certificate" else ()
 
 
 async def _together(works: Iterable[Coroutine[Any, Any, None]]) -> None:

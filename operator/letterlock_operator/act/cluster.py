@@ -37,6 +37,8 @@ class Memory:
         default_factory=dict[tuple[str, str], tuple[object, object]]
     )
     """The same of statuses, of which there are thousands."""
+    held: dict[tuple[str, str], float] = field(default_factory=dict[tuple[str, str], float])
+    """By kind and name: since when statuses wait for what is to be said next (monotonic seconds)."""
     told: dict[str, str] | None = None
     """Events of the plan before, by name; None before the first plan."""
     refusals: dict[str, Refusal] = field(default_factory=dict[str, Refusal])

@@ -38,6 +38,8 @@ class Carried:
     under_way: set[str] = field(default_factory=set[str])
     """Owners (`Kind/name`) whose orders were carried out, or wait for their turn: what is decided of them
     will be another thing in a moment."""
+    done: set[str] = field(default_factory=set[str])
+    """Those of them that nothing waits for: the very next decision knows what became of it."""
     refused: list[str] = field(default_factory=list[str])
     """What the API server did not take, for people."""
 
@@ -80,7 +82,9 @@ async def carry_out(
     for result in results:
         if result is not None:
             raise result
-    carried.under_way |= {orders.owner(order) for order in waiting}
+    left = {orders.owner(order) for order in waiting}
+    carried.done = carried.under_way - left
+    carried.under_way |= left
     return carried
 
 

@@ -5,6 +5,7 @@ Called by `act.carry`. A condition keeps its transition time for as long as its 
 
 import json
 import logging
+import time
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -14,6 +15,7 @@ from letterlock_api.base import API_VERSION
 from letterlock_api.conditions import Condition
 from letterlock_api.snapshot import content_hash
 from letterlock_operator import api
+from letterlock_operator.act import holding
 from letterlock_operator.act.cluster import Cluster
 from letterlock_operator.api import Object
 from letterlock_operator.plan import AnyStatus
@@ -35,14 +37,19 @@ class Change:
 
 
 def changes(
-    cluster: Cluster, wanted: Mapping[tuple[str, str], AnyStatus], under_way: Collection[str]
+    cluster: Cluster,
+    wanted: Mapping[tuple[str, str], AnyStatus],
+    under_way: Collection[str],
+    reissued: Collection[str],
 ) -> list[Change]:
     """Which statuses are to be written. It reads, and remembers what it has looked at: it may run in a thread.
 
     `under_way`: resources (`Kind/name`) that another thing will be said of in a moment. Those of them that have
-    no status yet wait for it: a thousand new Certificates are one status write each.
+    no status yet wait for it: a thousand new Certificates are one status write each. `reissued`: those of which a
+    key or certificate was written just now, and what uses them; they wait too, but not for long.
     """
     found: list[Change] = []
+    before, cluster.memory.held = cluster.memory.held, {}
     said, nothing, objects = cluster.memory.said, (None, None), cluster.known.objects
     for key, status in wanted.items():
         kind, name = key
@@ -58,6 +65,11 @@ def changes(
         dumped = _dumped(status, present)
         if dumped == present:
             said[key] = (status, observed)
+            continue
+        new = f"{kind}/{name}" in reissued
+        since = holding.since(before.get(key), dumped, present, time.monotonic(), reissued=new)
+        if since is not None:
+            cluster.memory.held[key] = since
             continue
         # What others wrote into the status and we do not say stays, and shall not make us write again and again.
         content = content_hash(json.dumps(dumped, sort_keys=True).encode())
