@@ -1,4 +1,4 @@
-"""What must hold on old API servers too: definitions, what they refuse, and the chart.
+"""What must hold on old API servers too: definitions and what they refuse, the chart, and members that run it all.
 
 The tests that this module names are those of the newest API server; they run here on the oldest.
 """
@@ -8,11 +8,20 @@ import json
 import yaml
 
 from tests.apiserver.test_crds import test_storage_never_changes
-from tests.chart.test_on_an_api_server import test_the_api_server_takes_all_that_is_rendered
+from tests.apiserver.test_operator_members import test_resources_are_programmed_once_every_member_runs_them
+from tests.chart.test_on_an_api_server import (
+    test_admission_policies_protect_the_system_list_and_warn,
+    test_the_api_server_takes_all_that_is_rendered,
+)
 from tests.harness.apiserver import OLDEST_BEHAVES_AS, ApiServer
 from tests.harness.wrong_manifests import RIGHT, WRONG
 
-__all__ = ["test_storage_never_changes", "test_the_api_server_takes_all_that_is_rendered"]
+__all__ = [
+    "test_admission_policies_protect_the_system_list_and_warn",
+    "test_resources_are_programmed_once_every_member_runs_them",
+    "test_storage_never_changes",
+    "test_the_api_server_takes_all_that_is_rendered",
+]
 
 
 def test_it_behaves_as_an_old_release(api_server: ApiServer) -> None:
