@@ -1,5 +1,6 @@
 """Delivery end to end in one event loop: transactions, reuse, routing, deferrals, bounces, policy changes."""
 
+import asyncio
 import os
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,18 @@ async def test_a_broken_host_is_given_up_for_the_next_one(tmp_path: Path, fault:
         await emptied(made)
         assert len(good.delivered) == 1
         assert not made.logged("Delayed:")
+
+
+async def test_a_host_that_is_down_is_not_asked_for_every_message(tmp_path: Path) -> None:
+    async with FaultySMTP() as server, delivering(tmp_path) as made:
+        server.stop_listening()
+        made.apply(to_mailbox(server))
+        for _ in range(200):
+            await made.send()
+            await asyncio.sleep(0.005)
+        await until(lambda: sum("Delayed:" in one["message"] for one in made.lines) == 200, "all deferred")
+        errors = sum("Connection Error" in one["message"] for one in made.lines)
+        assert errors < 50, "each domain has a breath between two tries"
 
 
 async def test_a_connection_lost_after_the_end_of_data_defers(tmp_path: Path) -> None:

@@ -102,6 +102,15 @@ async def deliver(made: Delivering, receiver: Postfix, count: int, **limits: Any
     return receiver.log[before:]
 
 
+async def test_a_host_that_takes_no_more_connections_gets_all_mail_over_those_that_it_has(
+    tmp_path: Path, receiver: Postfix
+) -> None:
+    async with delivering(tmp_path, timeouts=Timeouts()) as made:
+        log = await deliver(made, receiver, 200)
+        assert "too many connections" in log or "Connection concurrency limit exceeded" in log
+        assert not made.logged("Delayed:")
+
+
 async def test_postfix_sees_as_many_messages_on_a_connection_as_allowed(
     tmp_path: Path, receiver: Postfix
 ) -> None:

@@ -191,6 +191,12 @@ class Delivery:
             if not waiters and self._waiters.get(lane.domain) is waiters:
                 del self._waiters[lane.domain]
 
+    def wake_one(self, lane: Lane) -> None:
+        """A session of `lane` that is idle has something to do."""
+        waiters = self._waiters.get(lane.domain)
+        if waiters:
+            waiters.pop(0).set()
+
     def settle(self, lane: Lane, count: int, work: Coroutine[Any, Any, None]) -> None:
         """Have `work` done in the background; `count` recipients of `lane` leave memory with it."""
         task = asyncio.get_running_loop().create_task(work, name="settling")
@@ -247,7 +253,7 @@ class Delivery:
         if self._running is None or self._room() <= 0 or self.closing:
             return
         for queued in await self.spool.due(self.clock(), self._room(), self._room_for):
-            self._wake_one(self._lanes.add(queued))
+            self.wake_one(self._lanes.add(queued))
 
     def _room_for(self, domain: str) -> int:
         return self._lanes.room(domain, _MAX_RECIPIENTS)
@@ -333,11 +339,6 @@ class Delivery:
 
     def _crowded(self) -> bool:
         return len(self._sessions) >= _MAX_SESSIONS
-
-    def _wake_one(self, lane: Lane) -> None:
-        waiters = self._waiters.get(lane.domain)
-        if waiters:
-            waiters.pop(0).set()
 
     def _wake_all(self) -> None:
         for waiters in self._waiters.values():

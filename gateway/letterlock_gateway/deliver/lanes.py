@@ -41,10 +41,15 @@ class Lane:
     """Sessions that work for it."""
     idle: int = 0
     """Of these, how many wait for a job with an open connection."""
+    connected: int = 0
+    """Of these, how many have a connection that mail may go over."""
     recipients: int = 0
     """Leased from the spool and not settled yet: those that wait here, and those under way."""
     paused_until: float = 0.0
-    """Unix seconds: the limit of recipients per period is reached until then."""
+    """Unix seconds: it gets no session before. No host let the last one in, or the limit of recipients per period is
+    reached."""
+    refused: bool = False
+    """No host let the last one in: until one does, one session at a time tries."""
     _jobs: deque[Job] = field(default_factory=deque[Job])
     _open: dict[int, Job] = field(default_factory=dict[int, Job])
     """The waiting job of a message that still has room."""
@@ -97,7 +102,7 @@ class Lane:
         """Whether one more session would help, and `limit` connections allow it."""
         waiting = len(self._jobs) - self.idle
         busy = self.sessions - self.idle
-        if waiting <= 0 or self.sessions >= limit:
+        if waiting <= 0 or self.sessions >= limit or (self.refused and self.sessions > self.connected):
             return False
         return busy < _EAGER or waiting > 2 * busy
 
@@ -153,16 +158,17 @@ class Lanes:
             lane.paused_until = 0.0
 
     def drop(self, lane: Lane) -> None:
-        """Forget `lane` if there is nothing in it."""
-        if not len(lane) and not lane.sessions:
+        """Forget `lane` if there is nothing in it, and it is not paused."""
+        if not len(lane) and not lane.sessions and not lane.paused_until:
             self._lanes.pop(lane.domain, None)
 
     def waiting(self, now: float) -> list[Lane]:
-        """Lanes with jobs that may go, the one that got a session longest ago first. Their pauses are over."""
-        found = [lane for lane in self._lanes.values() if len(lane) and lane.paused_until <= now]
-        for lane in found:
+        """Lanes with jobs that may go, the one that got a session longest ago first. Pauses that are over are ended."""
+        resumed = [lane for lane in self._lanes.values() if lane.paused_until <= now]
+        for lane in resumed:
             lane.paused_until = 0.0
-        return found
+            self.drop(lane)
+        return [lane for lane in resumed if len(lane)]
 
     def next_resumed(self) -> float | None:
         """When the first lane that is paused may go on; None: none is.

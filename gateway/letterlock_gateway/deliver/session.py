@@ -57,6 +57,10 @@ class Shared(Protocol):
         """Return when there may be a job, or no connection shall be kept any longer."""
         ...
 
+    def wake_one(self, lane: Lane) -> None:
+        """A session that is idle has something to do."""
+        ...
+
     def settle(self, lane: Lane, count: int, work: Coroutine[Any, Any, None]) -> None:
         """Have `work` done in the background; `count` recipients of `lane` leave memory with it."""
         ...
@@ -85,6 +89,9 @@ class _Pass:
 _MAX_TRIES: Final = routing.MAX_TARGETS
 # Seconds for QUIT and its reply, and for the peer to close.
 _FAREWELL: Final = 5.0
+# Seconds before the next connection is tried where no host let us in: what comes meanwhile waits, so that a host that is
+# down is not asked for every message.
+_BREATH: Final = 0.2
 
 
 class Session:
@@ -145,9 +152,12 @@ class Session:
                 way.failures.append(given_up.failure)
                 continue
             way.connected = True
+            self._lane.connected += 1
+            self._lane.refused = False
             try:
                 then = await self._serve(connection, way)
             finally:
+                self._lane.connected -= 1
                 connection.wire.quit()
                 self._shared.mail_log.info(f"DCID {connection.dcid} close", dcid=connection.dcid)
             if then is not _Then.NEXT_HOST:
@@ -238,10 +248,21 @@ class Session:
         return bool(until)
 
     def _give_up(self, way: _Pass) -> None:
-        """No host took the job. Where none even let us in, what else waits for the domain waits longer too."""
+        """No host took the job. Where none even let us in, what else waits for the domain waits longer too.
+
+        Unless others are in: then the hosts take no more connections than they have, and those go on alone.
+        """
         if self._job is None:
             return
         failure = failures.reported(way.failures)
+        if not way.connected:
+            self._lane.refused = True
+            self._lane.paused_until = max(self._lane.paused_until, self._shared.clock() + _BREATH)
+            if self._lane.connected and not failure.permanent:
+                self._lane.put_back(self._job)
+                self._job = None
+                self._shared.wake_one(self._lane)
+                return
         self._shared.settling.record_failure(way.terms, failure)
         self._fail(way.terms, self._job, failure)
         self._job = self._lane.take()
