@@ -89,8 +89,8 @@ class _Pass:
 _MAX_TRIES: Final = routing.MAX_TARGETS
 # Seconds for QUIT and its reply, and for the peer to close.
 _FAREWELL: Final = 5.0
-# Seconds before the next connection is tried where no host let us in: what comes meanwhile waits, so that a host that is
-# down is not asked for every message.
+# Seconds before the next connection is tried where no host let us in: what comes meanwhile waits, so that a host that
+# is down is not asked for every message.
 _BREATH: Final = 0.2
 
 
