@@ -202,6 +202,8 @@ class GatewayMember(Lenient):
     """Release of Letterlock that it runs."""
     queue: int | None = None
     """Recipients not yet delivered or bounced."""
+    restarts: int | None = None
+    """How often its container was started again in its pod, by its kubelet's word; left out where it never was."""
     problems: list[str] = Field(default_factory=list[str])
     """What is wrong, for people."""
 

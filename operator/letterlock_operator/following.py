@@ -3,6 +3,7 @@
 Used by `reconcile`, which says whom to follow and is told when an answer differs from the one before.
 A kubelet refreshes mounted volumes about once a minute, but at once when the pod's annotations change
 (measured: 46 s against 0.13 s). The annotation can overtake the Secret on its way there: it is repeated.
+Each member is asked for itself: one that lies still delays nothing that is said of the others, or done for them.
 """
 
 import asyncio
@@ -19,6 +20,8 @@ from letterlock_operator.world import Keep, Member
 SNAPSHOT_ANNOTATION: Final = f"{GROUP}/snapshot"
 _FAST: Final = 0.3  # seconds, while a change is on its way
 _SLOW: Final = 5.0
+# A round waits so long for answers. Members give theirs from memory; what comes later is told when it comes.
+_GRACE: Final = 0.2
 # A member that has not come round by then has a problem that hurrying does not solve.
 _HURRY: Final = 120.0
 # Seconds after the change at which pods are annotated.
@@ -39,6 +42,10 @@ class Target:
     """Whether it was told to end."""
     started: bool = False
     """Whether its container runs, or ran."""
+    restarts: int = 0
+    """How often its container was started again."""
+    halted: str = ""
+    """Why its container does not run, by its kubelet's word."""
 
 
 @dataclass(frozen=True)
@@ -63,8 +70,21 @@ class _Followed:
     """By pod uid: its word, or why there is none."""
     annotated: dict[str, int] = field(default_factory=dict[str, int])
     """By pod uid: how often it was annotated for this snapshot."""
+    asking: dict[str, asyncio.Task[None]] = field(default_factory=dict[str, asyncio.Task[None]])
+    """By pod uid: questions without an answer yet."""
     answered: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while every pod with an address has been asked once."""
     task: asyncio.Task[None] | None = None
+
+    def heard(self) -> None:
+        """Bring `answered` up to date."""
+        wanted = self.wanted
+        if wanted.identity is None or all(
+            target.uid in self.answers or not target.address for target in wanted.targets
+        ):
+            self.answered.set()
+        else:
+            self.answered.clear()
 
 
 class Following:
@@ -119,21 +139,16 @@ class Following:
             followed.changed.set()
         pods = {target.uid for target in wanted.targets}
         followed.answers = {uid: answer for uid, answer in followed.answers.items() if uid in pods}
-        asked = wanted.identity is None or all(
-            target.uid in followed.answers or not target.address for target in wanted.targets
-        )
-        if asked:
-            followed.answered.set()
-        else:
-            followed.answered.clear()
+        followed.heard()
         if followed.task is None:
             followed.task = asyncio.create_task(self._run(key, followed), name=f"members of {'/'.join(key)}")
 
     def _drop(self, key: tuple[str, str]) -> None:
         followed = self._gateways.pop(key)
         followed.answered.set()
-        if followed.task is not None:
-            followed.task.cancel()
+        for task in (followed.task, *followed.asking.values()):
+            if task is not None:
+                task.cancel()
 
     async def _run(self, key: tuple[str, str], followed: _Followed) -> None:
         loop = asyncio.get_running_loop()
@@ -141,17 +156,15 @@ class Following:
             followed.changed.clear()
             wanted = followed.wanted
             targets = [target for target in wanted.targets if target.address]
-            before = {target.uid: followed.answers.get(target.uid) for target in targets}
             # First the annotation, then the question: those that have answered before are known to be behind.
-            heard = [one for one in targets if before[one.uid] and one.uid not in followed.annotated]
+            heard = [
+                one for one in targets if one.uid in followed.answers and one.uid not in followed.annotated
+            ]
             await self._hurry_all(key[0], heard, followed)
             if wanted.identity is not None:
-                await asyncio.gather(*(self._ask(target, wanted.identity, followed) for target in targets))
+                await self._ask_all(key[0], targets, wanted.identity, followed)
             if followed.wanted != wanted:
                 continue  # others are to be asked now
-            followed.answered.set()
-            if any(followed.answers.get(uid) != answer for uid, answer in before.items()):
-                self._changed(key[0])
             behind = [target for target in targets if _is_behind(target, followed)]
             await self._hurry_all(key[0], behind, followed)
             age = loop.time() - followed.since
@@ -162,23 +175,30 @@ class Following:
             except TimeoutError:
                 pass
 
-    async def _ask(self, target: Target, identity: Keep, followed: _Followed) -> None:
-        try:
-            state = await members.poll(target.address, STATE_PORT, identity)
-        except members.MemberUnreachable as error:
-            followed.answers[target.uid] = (None, str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - whatever one member answers, the others are asked too
-            _log.exception("member %s could not be asked", target.name)
-            followed.answers[target.uid] = (None, f"it could not be asked: {error}")
-            return
-        if state.member != target.name:
-            problem = f"{target.address} answers as {state.member}"
-            followed.answers[target.uid] = (None, problem)
-            return
-        before, _ = followed.answers.get(target.uid, (None, ""))
+    async def _ask_all(
+        self, namespace: str, targets: Iterable[Target], identity: Keep, followed: _Followed
+    ) -> None:
+        """Ask each of them that is not being asked already, and wait for a moment."""
+        asking = followed.asking
+        for target in targets:
+            if target.uid not in asking:
+                asking[target.uid] = asyncio.create_task(
+                    self._ask(namespace, target, identity, followed), name=f"state of {target.name}"
+                )
+        if asking:
+            await asyncio.wait(asking.values(), timeout=_GRACE)
+
+    async def _ask(self, namespace: str, target: Target, identity: Keep, followed: _Followed) -> None:
+        answer = await _answer(target, identity)
+        del followed.asking[target.uid]
+        if all(one.uid != target.uid for one in followed.wanted.targets):
+            return  # it has gone meanwhile
+        before = followed.answers.get(target.uid)
         # The same word stays the same object: nobody has to compare thousands of digests again.
-        followed.answers[target.uid] = (before if before == state else state, "")
+        if answer != before:
+            followed.answers[target.uid] = answer
+            self._changed(namespace)
+        followed.heard()
 
     async def _hurry_all(self, namespace: str, targets: Iterable[Target], followed: _Followed) -> None:
         age = asyncio.get_running_loop().time() - followed.since
@@ -200,6 +220,20 @@ class Following:
             _log.warning("pod %s/%s could not be annotated: %s", namespace, target.name, error)
 
 
+async def _answer(target: Target, identity: Keep) -> tuple[MemberState | None, str]:
+    """The member's word, or why there is none."""
+    try:
+        state = await members.poll(target.address, STATE_PORT, identity)
+    except members.MemberUnreachable as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - whatever one member answers, the others are asked too
+        _log.exception("member %s could not be asked", target.name)
+        return None, f"it could not be asked: {error}"
+    if state.member != target.name:
+        return None, f"{target.address} answers as {state.member}"
+    return state, ""
+
+
 def _is_behind(target: Target, followed: _Followed) -> bool:
     """Whether the member does not run the wanted snapshot yet.
 
@@ -218,5 +252,13 @@ def _member(target: Target, followed: _Followed) -> Member:
     if followed.wanted.identity is None:
         state, problem = None, "there is no identity to ask it with yet"
     return Member(
-        target.name, target.ready, state, problem, target.address, target.leaving, started=target.started
+        target.name,
+        target.ready,
+        state,
+        problem,
+        target.address,
+        target.leaving,
+        started=target.started,
+        restarts=target.restarts,
+        halted=target.halted,
     )

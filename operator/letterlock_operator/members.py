@@ -3,6 +3,7 @@
 Both sides prove that the gateway's internal CA knows them; a fixed name is proved, the address is not.
 """
 
+import asyncio
 import os
 import ssl
 from functools import lru_cache
@@ -17,6 +18,8 @@ from letterlock_operator.world import Keep
 
 # A member answers from memory; one that takes longer is in trouble, and others wait for their turn.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
+# A connection alone takes milliseconds, and a lost packet is sent again after one second.
+_CONNECTION: Final = 1.5
 # 10,000 digests are about 1 MB. A member is not trusted with our memory.
 _LIMIT: Final = 16 << 20
 
@@ -46,7 +49,7 @@ async def poll(address: str, port: int, identity: Keep) -> MemberState:
                 raise MemberUnreachable(f"it answered {response.status}")
             body = await _read(response)
     except TimeoutError as error:
-        raise MemberUnreachable(f"no answer within {_TIMEOUT.total} s") from error
+        raise MemberUnreachable(await _silence(address, port)) from error
     except aiohttp.ClientConnectorCertificateError as error:
         raise MemberUnreachable(
             f"its certificate is not of this gateway: {error.certificate_error}"
@@ -59,6 +62,20 @@ async def poll(address: str, port: int, identity: Keep) -> MemberState:
         return MemberState.model_validate_json(body)
     except ValidationError as error:
         raise MemberUnreachable("its answer is not a member's state") from error
+
+
+async def _silence(address: str, port: int) -> str:
+    """Why there was no answer in time: whether the member's node takes a connection at all, though it lies still."""
+    try:
+        async with asyncio.timeout(_CONNECTION):
+            _, writer = await asyncio.open_connection(address, port)
+    except (TimeoutError, OSError):
+        return (
+            f"no connection to {address} port {port} within {_TIMEOUT.total} s:"
+            " its node is down, what is sent there is lost, or it has lain still for minutes"
+        )
+    writer.transport.abort()
+    return f"no answer within {_TIMEOUT.total} s"
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

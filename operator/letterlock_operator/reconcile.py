@@ -9,12 +9,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 from letterlock_api.kinds import KINDS
 from letterlock_api.mailgateway import MailGatewayStatus
 from letterlock_api.snapshot import content_hash
-from letterlock_operator import api, metrics, names, observe
+from letterlock_operator import api, metrics, names, observe, pods
 from letterlock_operator.act import carry, holding, requests
 from letterlock_operator.act.cluster import Cluster, Memory
 from letterlock_operator.act.makers import Makers
@@ -23,7 +23,7 @@ from letterlock_operator.decide.objects import NOTHING as UNDERIVED
 from letterlock_operator.decide.objects import Derived
 from letterlock_operator.decide.whole import NOTHING as UNDECIDED
 from letterlock_operator.decide.whole import Memo
-from letterlock_operator.following import Following, Target, Wanted
+from letterlock_operator.following import Following, Wanted
 from letterlock_operator.plan import Plan
 from letterlock_operator.scopes import Scopes
 from letterlock_operator.store import WATCHED, NamespaceStore, Store
@@ -260,9 +260,8 @@ def wanted(known: NamespaceStore, lying: dict[str, Lying]) -> dict[str, Wanted]:
     found: dict[str, Wanted] = {}
     members: dict[str, list[Object]] = {}
     for pod in known.objects["Pod"].values():
-        members.setdefault(_gateway_of(pod), []).append(pod)
+        members.setdefault(pods.gateway_of(pod), []).append(pod)
     for gateway in known.objects["MailGateway"]:
-        pods = members.get(gateway, [])
         lies = known.objects["ConfigMap"].get(names.snapshot_config_map(gateway))
         if lies is None:
             lying.pop(gateway, None)
@@ -273,7 +272,9 @@ def wanted(known: NamespaceStore, lying: dict[str, Lying]) -> dict[str, Wanted]:
         internal = known.objects["Secret"].get(names.internal_secret(gateway))
         identity = observe.secret(internal, known) if internal is not None else None
         found[gateway] = Wanted(
-            targets=tuple(sorted((target(pod) for pod in pods), key=lambda one: (len(one.name), one.name))),
+            targets=tuple(
+                sorted(map(pods.target, members.get(gateway, [])), key=lambda one: (len(one.name), one.name))
+            ),
             snapshot=lying[gateway].hash if lies is not None else "",
             identity=identity if isinstance(identity, Keep) and identity.ours else None,
         )
@@ -294,36 +295,3 @@ async def claimed(
     except api.Refused:
         return None
     return frozenset(item["metadata"]["name"] for item in items)
-
-
-def target(pod: Object) -> Target:
-    """The pod as a member to ask."""
-    status: dict[str, Any] = pod.get("status") or {}
-    ready = any(
-        one.get("type") == "Ready" and one.get("status") == "True" for one in status.get("conditions") or ()
-    )
-    metadata = pod["metadata"]
-    return Target(
-        name=metadata["name"],
-        uid=metadata["uid"],
-        address=str(status.get("podIP") or ""),
-        ready=ready and not metadata.get("deletionTimestamp"),
-        leaving=bool(metadata.get("deletionTimestamp")),
-        started=any(_started(one) for one in status.get("containerStatuses") or ()),
-    )
-
-
-def _started(container: Mapping[str, Any]) -> bool:
-    """Whether the container runs, or ran before, by its kubelet's word."""
-    states = {*(container.get("state") or ()), *(container.get("lastState") or ())}
-    return bool(container.get("restartCount")) or not states.isdisjoint({"running", "terminated"})
-
-
-def _gateway_of(pod: Object) -> str:
-    """The gateway whose StatefulSet made the pod; empty: none did."""
-    made = (
-        str(reference.get("name"))
-        for reference in pod["metadata"].get("ownerReferences") or ()
-        if reference.get("controller") and reference.get("kind") == "StatefulSet"
-    )
-    return next(made, "")

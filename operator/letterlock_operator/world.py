@@ -116,6 +116,10 @@ class Member:
     """Whether it was told to end."""
     started: bool = False
     """Whether its container runs, or ran, in the pod that is there now."""
+    restarts: int = 0
+    """How often its container was started again in that pod."""
+    halted: str = ""
+    """Why its container does not run, by its kubelet's word; empty: it runs, or nobody says."""
 
 
 @dataclass(frozen=True)

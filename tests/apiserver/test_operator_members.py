@@ -90,6 +90,8 @@ def test_a_member_that_dies_is_not_programmed_until_it_is_back(
             what="a new process",
         )
         programmed(kubectl)
+        (member,) = kubectl.json("get", "mailgateways.letterlock.dev/default")["status"]["members"]
+        assert member["restarts"] == 1
 
 
 def test_a_member_that_lies_still_shows_as_such_until_it_goes_on_and_its_version_is_told(
@@ -125,6 +127,14 @@ def test_a_member_that_lies_still_shows_as_such_until_it_goes_on_and_its_version
                 lambda: holds(kubectl, what, "Ready", "False"), seconds=60, what="a member that is not ready"
             )
             assert condition(kubectl, what, "Programmed")["reason"] == "NoMembers"
+            until(
+                lambda: (
+                    condition(kubectl, what, "Ready")["message"]
+                    == "0 of 1 members are ready: default-0 is not (no answer within 2 s)"
+                ),
+                seconds=60,
+                what="who is not ready, and why",
+            )
         finally:
             os.killpg(process.pid, signal.SIGCONT)
         programmed(kubectl)

@@ -301,6 +301,35 @@ def test_a_member_of_an_older_release_shows_as_such(versions: tuple[str, str], o
     assert [one.version for one in said] == [version or None for version in versions]
 
 
+def test_who_is_not_ready_is_told_with_the_reason_and_how_often_it_was_started_again():
+    members = (
+        Member("default-0", ready=True, state=MemberState(member="default-0"), restarts=2),
+        Member("default-1", ready=False, state=None, problem="it has no address yet", halted="it waits"),
+        Member("default-2", ready=False, state=None, problem="no answer within 2 s"),
+        Member("default-3", ready=False, state=MemberState(member="default-3")),
+        Member("default-4", ready=False, state=None),
+    )
+    plan = decide(world(gateway(replicas=5), members={"default": members}), NOW)
+    assert condition(plan, "MailGateway", "default", "Ready").message == (
+        "1 of 5 members are ready: default-1 is not (it waits), default-2 is not (no answer within 2 s),"
+        " default-3 is not and 1 more"
+    )
+    status = plan.statuses["MailGateway", "default"]
+    assert isinstance(status, MailGatewayStatus)
+    assert [one.restarts for one in status.members or []] == [2, None, None, None, None]
+    assert (status.members or [])[1].problems == ["it waits", "it has no address yet"]
+
+
+def test_several_members_that_do_not_answer_are_all_named():
+    plan = wanted()
+    silent = [
+        Member(f"default-{number}", ready=True, state=None, problem="connection refused") for number in (1, 2)
+    ]
+    after = with_members(running(plan), *silent)
+    message = condition(after, "Listener", "public", "Programmed").message
+    assert message == "default-1, default-2 do not answer: connection refused"
+
+
 def test_a_listeners_service_goes_with_the_listener():
     given = world(gateway(), listener())
     made = objects(given, decide(given, NOW), Pods("image:1"))

@@ -3,9 +3,11 @@
 Called by tests/conftest.py in each process of a run that is divided (tests/everything.sh), before any test.
 """
 
+import contextlib
 import ipaddress
 import os
 import subprocess
+from collections.abc import Generator
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +26,28 @@ def enter_own() -> None:
     os.unshare(os.CLONE_NEWNET)
     for command in (*_COMMANDS, *(f"ip route add unreachable {one}" for one in _name_servers())):
         subprocess.run(command.split(), check=True)
+
+
+def is_own() -> bool:
+    """Whether this process is in a network of its own, where nothing that is cut is anybody else's."""
+    return Path("/proc/self/ns/net").stat().st_ino != Path("/proc/1/ns/net").stat().st_ino
+
+
+@contextlib.contextmanager
+def cut(address: str, port: int) -> Generator[None]:
+    """Whatever is sent to this port is lost: nobody answers, and nobody says that there is no way."""
+    table = f"cut-{port}"
+    rules = f"""table inet {table} {{
+        chain lost {{
+            type filter hook input priority 0
+            ip daddr {address} tcp dport {port} drop
+        }}
+    }}"""
+    subprocess.run(("nft", "--file", "-"), input=rules, text=True, check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(("nft", "delete", "table", "inet", table), check=True)
 
 
 def _name_servers() -> list[str]:

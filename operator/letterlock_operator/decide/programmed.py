@@ -81,17 +81,17 @@ def _nobody(members: Sequence[Member]) -> Finding | None:
     if _ready(members):
         return None
     what = "no member is ready yet" if members else "the gateway has no members yet"
-    return Reason.NO_MEMBERS, f"{what}: if that lasts, its pods say why, or the lines of `letterlock up`"
+    # Said of thousands of resources: which member, and why, stands in the MailGateway alone.
+    where = "the MailGateway's status and pods say why, or the lines of `letterlock up`"
+    return Reason.NO_MEMBERS, f"{what}: if that lasts, {where}"
 
 
 def _unreachable(members: Sequence[Member]) -> Finding | None:
     silent = [one for one in _ready(members) if one.state is None]
     if not silent:
         return None
-    return (
-        Reason.MEMBER_UNREACHABLE,
-        f"{silent[0].name} does not answer: {silent[0].problem or 'no reason known'}",
-    )
+    who = f"{_listed([one.name for one in silent])} {'does' if len(silent) == 1 else 'do'} not answer"
+    return Reason.MEMBER_UNREACHABLE, f"{who}: {silent[0].problem or 'no reason known'}"
 
 
 def _refused(members: Sequence[Member], snapshot: str | None) -> Finding | None:

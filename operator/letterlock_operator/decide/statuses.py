@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Final
 
 from cryptography import x509
 
@@ -28,6 +29,9 @@ from letterlock_operator.decide.programmed import Standing, listening, programme
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, stamped, true
 from letterlock_operator.world import FieldConflict, Member
+
+# Members that a message tells of; the others stand in the list.
+_NAMED: Final = 3
 
 
 def certificate(
@@ -234,10 +238,11 @@ def gateway(
     judged = accepted(outcome.finding)
     snapshot = outcome.hash
     whole = ready == wanted and wanted > 0
+    text = f"{ready} of {wanted} members are ready"
     readiness = (
-        true(Type.READY, Reason.READY, f"{ready} of {wanted} members are ready")
+        true(Type.READY, Reason.READY, text)
         if whole
-        else false(Type.READY, (Reason.NOT_READY, f"{ready} of {wanted} members are ready"))
+        else false(Type.READY, (Reason.NOT_READY, text + _who_is_not(members)))
     )
     verdicts = [judged, running(f"MailGateway/{resource.name}", judged, outcome, standing), readiness]
     verdicts += outcome.warnings
@@ -256,6 +261,17 @@ def gateway(
     )
 
 
+def _who_is_not(members: Sequence[Member]) -> str:
+    """Which members are not ready, and why, as far as that is known."""
+    told = [
+        f"{one.name} is not{f' ({why})' if (why := one.halted or one.problem) else ''}"
+        for one in members
+        if not one.ready
+    ]
+    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
+    return f": {', '.join(told[:_NAMED])}{more}" if told else ""
+
+
 def _conflict(conflicts: Sequence[FieldConflict]) -> Verdict:
     """Of those that change several objects, the first speaks; the others follow once it has stopped."""
     first = min(conflicts, key=lambda one: one.what)
@@ -268,8 +284,10 @@ def _conflict(conflicts: Sequence[FieldConflict]) -> Verdict:
 
 
 def _gateway_member(member: Member, newest: str) -> GatewayMember:
+    halted, restarts = [member.halted] if member.halted else [], member.restarts or None
     if member.state is None:
-        return GatewayMember(name=member.name, problems=[member.problem] if member.problem else [])
+        silent = [member.problem] if member.problem else []
+        return GatewayMember(name=member.name, restarts=restarts, problems=[*halted, *silent])
     state = member.state
     problems = [f"refused snapshot {state.refused}: {state.refused_reason}"] if state.refused else []
     if _number(state.version) < _number(newest):
@@ -280,7 +298,8 @@ def _gateway_member(member: Member, newest: str) -> GatewayMember:
         snapshot=state.snapshot,
         version=state.version or None,
         queue=state.queue,
-        problems=[*problems, *state.problems],
+        restarts=restarts,
+        problems=[*halted, *problems, *state.problems],
     )
 
 
