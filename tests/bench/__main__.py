@@ -3,7 +3,7 @@
 import argparse
 from typing import Final
 
-from tests.bench import attacks, ceilings, curves, memory, propagation, rest, throughput
+from tests.bench import attacks, ceilings, curves, deciding, memory, propagation, rest, throughput
 from tests.bench.report import Report
 from tests.bench.rounds import Scenario
 
@@ -15,7 +15,7 @@ _CURVES: Final = {
 }
 # Bytes: larger messages would only measure the disk.
 _LARGE: Final = 1 << 20
-_PARTS: Final = ("throughput", "ceilings", *_CURVES, "memory", "rest", "propagation", "attacks")
+_PARTS: Final = ("throughput", "ceilings", *_CURVES, "memory", "rest", "deciding", "propagation", "attacks")
 
 
 def main() -> None:
@@ -47,6 +47,9 @@ def main() -> None:
     if wanted.only in (None, "rest"):
         report.heading("A member at rest")
         rest.measure(report, rounds)
+    if wanted.only in (None, "deciding"):
+        report.heading("One decision of the operator, 10,000 DestinationControls")
+        deciding.measure(report)
     if wanted.only in (None, "propagation"):
         report.heading("Propagation, and the operator at rest")
         propagation.measure(report, 3 if wanted.quick else 20)
