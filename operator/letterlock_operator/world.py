@@ -176,6 +176,14 @@ class World:
         return {key: tuple(listeners) for key, listeners in found.items()}
 
     @cached_property
+    def conflicting(self) -> Mapping[str, tuple[FieldConflict, ...]]:
+        """By gateway: its objects that others keep changing."""
+        found: dict[str, list[FieldConflict]] = {}
+        for one in self.conflicts:
+            found.setdefault(one.gateway, []).append(one)
+        return {gateway: tuple(conflicts) for gateway, conflicts in found.items()}
+
+    @cached_property
     def owned(self) -> Mapping[str, tuple[Keep, ...]]:
         """By owner (`Kind/name`): Secrets of ours that go with it."""
         found: dict[str, list[Keep]] = {}

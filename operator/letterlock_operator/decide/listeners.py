@@ -18,7 +18,7 @@ from letterlock_api.snapshot import (
     SnapshotListener,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, ciphers, directories, domains, openness, policies
+from letterlock_operator.decide import certificates, ciphers, directories, domains, naming, openness, policies
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
@@ -93,7 +93,7 @@ def judge(
     merged = policies.merge(spec)
     rows = policies.groups(spec)
     for finding in (
-        _name_taken(listener, world),
+        naming.service_taken(world, names.service(listener.name), "Listener"),
         _port_conflict(listener, world),
         _unknown_policy(spec),
         _unreadable_sender(spec),
@@ -137,16 +137,6 @@ def judge(
 
 def _offers_tls(spec: ListenerSpec, merged: list[ReceptionPolicy]) -> bool:
     return spec.protocol == "SMTPS" or any(one.tls_mode != "No" for one in merged)
-
-
-def _name_taken(listener: Listener, world: World) -> Finding | None:
-    name = names.service(listener.name)
-    if f"Service/{name}" not in world.foreign:
-        return None
-    return (
-        Reason.NAME_TAKEN,
-        f"Service {name} exists and is not ours: rename the Listener, or remove that Service",
-    )
 
 
 def _port_conflict(listener: Listener, world: World) -> Finding | None:

@@ -18,7 +18,7 @@ from letterlock_api.snapshot import (
     users_file_name,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates
+from letterlock_operator.decide import certificates, naming
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.verdicts import Finding, Verdict, true
 from letterlock_operator.world import Unreadable, World
@@ -76,7 +76,10 @@ def judge(
         )
         warnings = (true(Type.DEMO_CERTIFICATE, Reason.DEMO_CERTIFICATE, text),)
     certificate, finding = _certificate(https, judged, demo, old)
-    finding = _name_taken(gateway, world) or _port_conflict(https, opened) or finding
+    taken = naming.service_taken(world, names.https_service(gateway.name), "MailGateway")
+    finding = (
+        (taken and (taken[0], f"management.https: {taken[1]}")) or _port_conflict(https, opened) or finding
+    )
     if certificate is None or (
         finding is not None and finding[0] in (Reason.PORT_CONFLICT, Reason.NAME_TAKEN)
     ):
@@ -135,16 +138,6 @@ def _certificate(
     reason = Reason.CERTIFICATE_NOT_FOUND if found is None else Reason.CERTIFICATE_NOT_READY
     finding = (reason, f"management.https.certificateRef: Certificate {name} is not there or not ready")
     return (old.certificate if old is not None and old.certificate.name == name else None), finding
-
-
-def _name_taken(gateway: MailGateway, world: World) -> Finding | None:
-    name = names.https_service(gateway.name)
-    if f"Service/{name}" not in world.foreign:
-        return None
-    return (
-        Reason.NAME_TAKEN,
-        f"management.https: Service {name} exists and is not ours: rename the MailGateway, or remove that Service",
-    )
 
 
 def _port_conflict(https: HTTPS, opened: list[SnapshotListener]) -> Finding | None:

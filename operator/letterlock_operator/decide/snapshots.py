@@ -20,7 +20,6 @@ from letterlock_api.snapshot import (
     content_hash,
     member_hostname,
 )
-from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
     certificates,
@@ -30,6 +29,7 @@ from letterlock_operator.decide import (
     in_place,
     listeners,
     management,
+    naming,
 )
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.controls import Controls
@@ -37,7 +37,7 @@ from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.verdicts import Finding, Verdict
 from letterlock_operator.plan import Mount
-from letterlock_operator.world import Keep, World
+from letterlock_operator.world import World
 
 
 @dataclass(frozen=True)
@@ -185,7 +185,10 @@ def draft(
     made |= authorities.ca_files(lists, frozenset(trust))
     files = {name: made[name] for name in snapshot.files if name in made}
     finding = (
-        name_taken(world, gateway.name) or nameless or finding or next(iter(asked.findings.values()), None)
+        naming.gateway_taken(world, gateway.name)
+        or nameless
+        or finding
+        or next(iter(asked.findings.values()), None)
     )
     return Draft(
         lists,
@@ -204,26 +207,6 @@ def draft(
 def _members(gateway: str, scaling: Scaling) -> list[SnapshotMember]:
     """All members, by the names that their headless Service gives them: an address would change with each restart."""
     return [SnapshotMember(name=one, host=f"{one}.{gateway}-members") for one in scaling.members]
-
-
-def name_taken(world: World, gateway: str) -> Finding | None:
-    """Objects of our names that are not ours are never taken over."""
-    wanted = [f"StatefulSet/{gateway}", f"Service/{gateway}-members"]
-    taken = [one for one in wanted if one in world.foreign]
-    for keeps, kind, name in (
-        (world.config_maps, "ConfigMap", names.snapshot_config_map(gateway)),
-        (world.secrets, "Secret", names.member_secret(gateway)),
-        (world.secrets, "Secret", names.internal_secret(gateway)),
-    ):
-        found = keeps.get(name)
-        if isinstance(found, Keep) and not found.ours:
-            taken.append(f"{kind}/{name}")
-    if not taken:
-        return None
-    return (
-        Reason.NAME_TAKEN,
-        f"{taken[0]} exists and is not ours: rename the MailGateway, or remove that object",
-    )
 
 
 def _no_hostname(world: World, gateway: MailGateway) -> Finding | None:

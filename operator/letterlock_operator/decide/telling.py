@@ -113,7 +113,7 @@ class _Telling:
         """Every MailGateway."""
         for name, outcome in self._judged.outcomes.items():
             resource, members = self._world.gateways[name], self._world.members.get(name, ())
-            conflicts = [one for one in self._world.conflicts if one.gateway == name]
+            conflicts = self._world.conflicting.get(name, ())
             status = statuses.gateway(
                 resource, outcome, self._standings[name], members, self._now, conflicts=conflicts
             )
