@@ -14,12 +14,15 @@ import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, Self, cast
 
 import trustme
 import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
+from kubernetes import config
+from kubernetes.client.api_client import ApiClient
+from kubernetes.client.configuration import Configuration
 
 from tests.harness.ports import free_port
 from tests.harness.waiting import until
@@ -152,6 +155,14 @@ def control_plane(
     child = _start_apiserver(program, data, url, etcd_url, kubectl, ends, options)
     _start_controller_manager(programs, data, ends, elected=address != "127.0.0.1")
     return ApiServer(url, data / "kubeconfig", data / "ca.pem", _ADMIN_TOKEN, kubectl), child
+
+
+def api_client(kubeconfig: Path, *, connections: int = 4) -> ApiClient:
+    """A client for what kubectl would be too slow for; close it. `connections`: how many requests it makes at once."""
+    loaded = cast("Any", Configuration())
+    config.load_kube_config(str(kubeconfig), client_configuration=loaded, persist_config=False)
+    loaded.connection_pool_maxsize = connections
+    return ApiClient(loaded)
 
 
 def binaries(*which: str) -> Path:

@@ -13,12 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from kubernetes import client, config
-from kubernetes.client.api_client import ApiClient
-from kubernetes.client.configuration import Configuration
+from kubernetes import client
 
 from tests.harness import requests
-from tests.harness.apiserver import ApiServer, Kubectl
+from tests.harness.apiserver import ApiServer, Kubectl, api_client
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
 from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, holds, resource
@@ -70,13 +68,8 @@ class Crowd:
 
     def __enter__(self) -> Self:
         self.kubectl = self.server.kubectl.within(self.namespace)
-        loaded = cast("Any", Configuration())
-        config.load_kube_config(
-            str(self.server.kubeconfig), client_configuration=loaded, persist_config=False
-        )
-        loaded.connection_pool_maxsize = _CLIENTS
-        self._client = self._ends.enter_context(cast("Any", ApiClient(loaded)))
-        self._objects = cast("Any", client.CustomObjectsApi(self._client))
+        opened = api_client(self.server.kubeconfig, connections=_CLIENTS)
+        self._objects = cast("Any", client.CustomObjectsApi(self._ends.enter_context(cast("Any", opened))))
         self._probe = self.folder / "probe.json"
         self.process = self._ends.enter_context(
             operator(

@@ -26,12 +26,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Self, cast
 
-from kubernetes import client, config
-from kubernetes.client.api_client import ApiClient
-from kubernetes.client.configuration import Configuration
+from kubernetes import client
 from kubernetes.client.exceptions import ApiException
 
 from letterlock_api.state import HEALTH_PORT, STATE_PORT
+from tests.harness.apiserver import api_client
 
 _LOOK_EVERY: Final = 0.1  # seconds; a real kubelet reacts to a changed pod within about 0.13 s
 _STOP_WITHIN: Final = 15.0
@@ -106,9 +105,7 @@ class Kubelet:
         `only`: the members that are run; the pods of others are nobody's. None: all.
         """
         self._only = only
-        loaded = cast("Any", Configuration())
-        config.load_kube_config(str(kubeconfig), client_configuration=loaded, persist_config=False)
-        self._client = cast("Any", ApiClient(loaded))
+        self._client = cast("Any", api_client(kubeconfig))
         self._core = cast("Any", client.CoreV1Api(self._client))
         self._namespace = namespace
         self._folder = folder
