@@ -27,6 +27,7 @@ from letterlock_operator.following import Following, Wanted
 from letterlock_operator.plan import Plan
 from letterlock_operator.scopes import Scopes
 from letterlock_operator.store import WATCHED, NamespaceStore, Store
+from letterlock_operator.undisturbed import undisturbed
 from letterlock_operator.world import Keep, SigningRequest, Unreadable, World
 
 type Decide = Callable[[World, datetime, Memo], tuple[Plan, Memo]]
@@ -195,6 +196,7 @@ class Reconciler:
         frozen, started = known.copy(), time.monotonic()
         conflicts = tuple(one for one in memory.conflicts.values() if one.until > now)
 
+        @undisturbed()
         def decided() -> tuple[World, Plan, Sequence[Object]]:
             world = self._observer.world(
                 namespace,
