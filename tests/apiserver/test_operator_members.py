@@ -4,8 +4,12 @@ import json
 import os
 import signal
 import subprocess
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.kubelet import Kubelet
@@ -71,6 +75,43 @@ def test_a_changed_certificate_is_programmed_when_it_is_served(
 
         until(told, what="the new certificate programmed")
         assert "Example Ltd" in served(kubelet.address("default-0"))
+
+
+def test_who_waits_for_a_certificate_that_is_made_anew_is_never_answered_by_the_one_before(
+    api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    what, listener = "certificates.letterlock.dev/mx", "listeners.letterlock.dev/inbound"
+
+    def since() -> str:
+        return condition(kubectl, listener, "Programmed")["lastTransitionTime"]
+
+    with (
+        operator(api_server.kubeconfig, namespace, tmp_path / "operator.log"),
+        Kubelet(api_server.kubeconfig, namespace, tmp_path / "members") as kubelet,
+    ):
+        kubectl.apply(*QUICKSTART)
+        programmed(kubectl)
+        for days in range(100, 105):
+            before = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"
+            kubectl("patch", what, "--type=merge", f"--patch={json.dumps({'spec': {'days': days}})}")
+            kubectl("wait", "--for=condition=Programmed", "--timeout=60s", what)
+            status = kubectl.json("get", what)["status"]
+            assert fingerprint(kubelet.address("default-0")) == status["fingerprint"]
+            until(lambda: holds(kubectl, listener, "Programmed"), what="its listener")
+            assert since() >= before, "it was not Programmed meanwhile"
+
+
+def fingerprint(address: str) -> str:
+    """Of the certificate that a member shows on its listener."""
+    shown = subprocess.run(
+        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{SMTP_PORT}"),
+        input="QUIT\r\n",
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+    return x509.load_pem_x509_certificate(shown.stdout.encode()).fingerprint(hashes.SHA256()).hex()
 
 
 def test_a_member_that_dies_is_not_programmed_until_it_is_back(
