@@ -45,7 +45,7 @@ durability: $(READY) ## 200 times kill -9 under load, full and broken disks, clo
 
 e2e: $(READY) ## All of a gateway's life on real pods, as root: 500 changes on the wire, 1 to 5 to 2 members, the API server gone, source addresses
 	@sh tests/harness/install.sh
-	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster tests/cluster/e2e_long.py tests/cluster/e2e_sources.py
+	LETTERLOCK_CHANGES=500 $(BIN)/pytest -s tests/cluster/test_*.py tests/cluster/e2e_*.py
 
 vanish: $(READY) ## 10,000 clients and more that vanish in every state of a session, and what they leave behind: nothing
 	LETTERLOCK_VANISH=10000 $(BIN)/pytest -q -s tests/gateway/test_vanishing.py

@@ -16,6 +16,7 @@ from tests.harness import apiserver, programs, waiting
 from tests.harness.apiserver import Kubectl
 from tests.harness.cluster import Cluster
 from tests.harness.helm import CHART, Helm, Values
+from tests.harness.ports import wait_for_listener
 from tests.harness.postfix import Postfix
 from tests.harness.quickstart import condition
 
@@ -211,6 +212,9 @@ def gateway(
         kubectl.apply(*found)
         mail.wait_condition(LISTENER, "Programmed")
         mail.wait_condition(DESTINATION, "Programmed")
+        wait_for_listener(
+            25, mail.address
+        )  # kube-proxy hears of a Ready pod within a second, as everybody else
         try:
             yield mail
         except BaseException:
