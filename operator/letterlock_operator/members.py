@@ -18,8 +18,8 @@ from letterlock_operator.world import Keep
 
 # A member answers from memory; one that takes longer is in trouble, and others wait for their turn.
 _TIMEOUT: Final = aiohttp.ClientTimeout(total=2)
-# A connection alone takes milliseconds, and a lost packet is sent again after one second.
-_CONNECTION: Final = 1.5
+# Seconds for a connection alone, which takes milliseconds, after a question that had its time for lost packets.
+_CONNECTION: Final = 0.5
 # 10,000 digests are about 1 MB. A member is not trusted with our memory.
 _LIMIT: Final = 16 << 20
 
