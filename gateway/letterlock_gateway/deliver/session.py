@@ -92,6 +92,8 @@ _FAREWELL: Final = 5.0
 # Seconds before the next connection is tried where no host let us in: what comes meanwhile waits, so that a host that
 # is down is not asked for every message.
 _BREATH: Final = 0.2
+# The same where others are in: they see to what waits, and the host has said that it wants no more.
+_CROWDED: Final = 5.0
 
 
 class Session:
@@ -257,8 +259,10 @@ class Session:
         failure = failures.reported(way.failures)
         if not way.connected:
             self._lane.refused = True
-            self._lane.paused_until = max(self._lane.paused_until, self._shared.clock() + _BREATH)
-            if self._lane.connected and not failure.permanent:
+            full = self._lane.connected > 0 and not failure.permanent
+            until = self._shared.clock() + (_CROWDED if full else _BREATH)
+            self._lane.paused_until = max(self._lane.paused_until, until)
+            if full:
                 self._lane.put_back(self._job)
                 self._job = None
                 self._shared.wake_one(self._lane)
