@@ -12,6 +12,7 @@ from tests.decide.builders import (
     NOW,
     ca_pem,
     certificate,
+    certificate_status,
     condition,
     gateway,
     issue,
@@ -101,6 +102,25 @@ def test_renewal_starts_a_third_of_the_lifetime_ahead(days: int, orders: int):
     assert len(plan.issues) == orders
     # While it renews, the present one is served on.
     assert verdict(plan, "Certificate", "mx", "Ready") == ("True", "Issued")
+
+
+def test_another_certificate_is_an_event_and_the_first_one_is_no_second_one():
+    resource = certificate(days=90)
+    first = decide(world(gateway(), resource), NOW)
+    secrets = issued(first)
+    ready = decide(world(gateway(), resource, secrets=secrets), NOW)
+    assert [one.message for one in ready.events if one.reason == "Issued"] == ["Ready is True"]
+    resource = resource.model_copy(update={"status": certificate_status(ready)})
+    again = decide(world(gateway(), resource, secrets=secrets), NOW)
+    assert [one for one in again.events if one.reason == "Issued"] == []
+    later = NOW + timedelta(days=61)
+    renewing = decide(world(gateway(), resource, secrets=secrets), later)
+    renewed = issued(renewing, later, revision="2", before=secrets)
+    plan = decide(world(gateway(), resource, secrets={**secrets, **renewed}), later)
+    (told,) = [one for one in plan.events if one.reason == "Issued"]
+    ends = certificate_status(plan).not_after
+    assert ends is not None
+    assert f"which ends on {ends:%Y-%m-%d}" in told.message
 
 
 def test_never_renews_when_told_so():

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import Final
 
+from letterlock_api.certificate import CertificateStatus
 from letterlock_api.conditions import Condition, Reason, Type
 from letterlock_api.destinationcontrol import FailingDomain
 from letterlock_operator.plan import Event
@@ -62,6 +63,26 @@ def begun_to_fail(
         for one in after
         if (one.domain, one.reason) not in known
     ]
+
+
+def made_anew(
+    name: str, before: CertificateStatus, after: CertificateStatus, told: Iterable[Event]
+) -> list[Event]:
+    """What to tell of a Certificate that was Ready and is, with another one: a renewal, or what a change brought."""
+    ready = any(one.type == Type.READY and one.status == "True" for one in after.conditions)
+    if (
+        not ready
+        or not before.fingerprint
+        or not after.fingerprint
+        or before.fingerprint == after.fingerprint
+    ):
+        return []
+    if any(one.reason == Reason.ISSUED for one in told) or after.not_after is None:
+        return []
+    text = (
+        f"another certificate, serial number {after.serial_number}, which ends on {after.not_after:%Y-%m-%d}"
+    )
+    return [Event("Certificate", name, "Normal", Reason.ISSUED, text)]
 
 
 def news_until(before: Iterable[Condition], after: Iterable[Condition], now: datetime) -> datetime | None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from letterlock_api.certificate import Certificate, CertificateStatus
 from letterlock_api.conditions import Condition, Reason, Type, condition
 from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.kinds import KINDS, AnyResource
@@ -195,6 +196,8 @@ class _Telling:
     def _said(self, resource: AnyResource, status: AnyStatus) -> tuple[Said, datetime | None]:
         present: Sequence[Condition] = resource.status.conditions
         happened = happenings.events(resource.kind, resource.name, present, status.conditions)
+        if isinstance(resource, Certificate) and isinstance(status, CertificateStatus):
+            happened += happenings.made_anew(resource.name, resource.status, status, happened)
         return Said(status, tuple(happened)), happenings.news_until(present, status.conditions, self._now)
 
     def _say(self, kind: str, name: str, said: Said) -> None:
