@@ -1,7 +1,9 @@
 """A listener's TLS, record by record, from a client that decides what goes out when."""
 
 import asyncio
+import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -120,6 +122,29 @@ async def test_the_end_is_said_and_no_reply_lost_whatever_else_comes(
     assert b"221 " in await tls.until(b"\r\n")
     assert await tls.read() == b""
     await tls.client.close()
+
+
+async def test_nobody_waits_for_our_kernel_to_say_that_something_has_come(world: Receiving):
+    """What it holds back for 40 ms keeps a client with Nagle's algorithm (Postfix) from its next command."""
+    by_hand = await ByHand.begin(world, ssl.TLSVersion.TLSv1_3)
+    connected = by_hand.client.writer.get_extra_info("socket")
+
+    def unacknowledged() -> int:
+        # struct tcp_info of linux/tcp.h: eight octets, rto, ato, snd_mss, rcv_mss, unacked
+        return struct.unpack_from("I", connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 28), 24)[0]
+
+    await by_hand.shake_hands()
+    await asyncio.sleep(0.01)
+    assert unacknowledged() == 0, "the end of the handshake"
+    for command in (b"EHLO x", b"MAIL FROM:<a@x.example>", b"RCPT TO:<b@here.example>", b"DATA"):
+        by_hand.session.write(command + b"\r\n")
+        await by_hand.flush()
+        await by_hand.read()
+    by_hand.session.write(b"Subject: in two pieces\r\n")
+    await by_hand.flush()
+    await asyncio.sleep(0.01)
+    assert unacknowledged() == 0, "a piece of a text"
+    await by_hand.client.close()
 
 
 @VERSIONS

@@ -23,6 +23,8 @@ from letterlock_gateway.report.metrics import TLS
 
 # A handshake, and what is left of a connection that closes, are read whatever the session is at.
 _BY_ITSELF: Final = frozenset({Mode.HANDSHAKE, Mode.CLOSING})
+# Octets: what is more than one record of TLS is acknowledged as it comes.
+_SMALL: Final = 1 << 14
 
 
 class Connection(Arrival):
@@ -64,6 +66,8 @@ class Connection(Arrival):
             self._patience.octets += len(data)
             session.feed(data)
             self._work(session)
+            if len(data) <= _SMALL and session.phase is Phase.DATA:
+                sockets.acknowledge(self._transport)  # of a text in small pieces, each waits for that
         elif self._mode is Mode.PROXY:
             self._early += data
             self._read_proxy_header()

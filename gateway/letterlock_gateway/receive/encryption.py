@@ -188,6 +188,8 @@ class Encryption(asyncio.BufferedProtocol):
         # In TLS 1.3 only tickets are left to be sent: they go with the first reply.
         if self._session.version() != "TLSv1.3":
             self._flush()
+        elif not self._incoming.pending:
+            sockets.acknowledge(self._transport)
         self._owner.secured(self._session)
         if self._incoming.pending:
             self._read()

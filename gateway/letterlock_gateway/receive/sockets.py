@@ -3,6 +3,7 @@
 Every worker binds its own, and the kernel deals connections out among them (SO_REUSEPORT).
 """
 
+import asyncio
 import contextlib
 import errno
 import ipaddress
@@ -103,6 +104,18 @@ class Bare:
 
 GONE: Final = Bare(None)
 """What is left of every connection in the end."""
+
+
+def acknowledge(transport: asyncio.Transport) -> None:
+    """Tell the peer at once that what it sent has come, where no answer of ours does.
+
+    It may hold back a small piece until then (RFC 9293 section 3.7.4, Nagle), as it ends a handshake and goes on with a
+    command, while our kernel holds back its word for 40 ms, for an answer to go with (section 3.8.6.3).
+    """
+    connected = transport.get_extra_info("socket")
+    if connected is not None and hasattr(socket, "TCP_QUICKACK"):  # Linux
+        with contextlib.suppress(OSError):  # it has gone already
+            connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
 
 def explain(error: OSError, endpoint: Endpoint) -> str:
