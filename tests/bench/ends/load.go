@@ -109,6 +109,10 @@ func (g *generator) session(messages int, times *[]float64) error {
 	}
 	defer plain.Close()
 	_ = plain.SetDeadline(time.Now().Add(5 * time.Minute))
+	// As most mail servers send, and Postfix: with Nagle's algorithm, which Go turns off.
+	if connected, ok := plain.(*net.TCPConn); ok {
+		_ = connected.SetNoDelay(false)
+	}
 	reader := bufio.NewReader(plain)
 	talk := func(connection net.Conn, text []byte, wanted ...string) error {
 		if text != nil {
