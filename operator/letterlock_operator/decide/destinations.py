@@ -134,18 +134,21 @@ def _destinations(
     by_chain: dict[tuple[int, ...], list[str]] = {}
     for domain, chain in chains.items():
         by_chain.setdefault(tuple(map(id, chain)), []).append(domain)
+    if len(by_chain) == 1:  # nearly always: nothing to compare
+        [some] = by_chain.values()
+        return (_resolved(name, chains[some[0]], context, sorted(some)),)
     grouped: dict[str, tuple[Destination, list[str]]] = {}
     for some in by_chain.values():
-        made = _resolved(name, chains[some[0]], context)
-        # Nearly always there is one chain, and nothing to compare.
-        key = made.encoded() if len(by_chain) > 1 else ""
-        grouped.setdefault(key, (made, []))[1].extend(some)
+        made = _resolved(name, chains[some[0]], context, [])
+        grouped.setdefault(made.encoded(), (made, []))[1].extend(some)
     found = [one.model_copy(update={"domains": sorted(some)}) for one, some in grouped.values()]
     return tuple(sorted(found, key=lambda one: one.domains))
 
 
-def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: Context) -> Destination:
-    """The first of `chain` that says something wins, field by field."""
+def _resolved(
+    name: str, chain: Sequence[DestinationControlSpec], context: Context, owned: list[str]
+) -> Destination:
+    """What holds for the domains `owned`: the first of `chain` that says something wins, field by field."""
     explicit = next((one.tls.names for one in chain if one.tls.names), list[str]())
     references = next((one.tls.ca_list_refs for one in chain if one.tls.ca_list_refs), list[Reference]())
     routes = _routes(chain)
@@ -168,7 +171,7 @@ def _resolved(name: str, chain: Sequence[DestinationControlSpec], context: Conte
     rate = next((one.recipients for one in limits if one.recipients), None)
     return Destination(
         resource=name,
-        domains=[],
+        domains=owned,
         # Held back: verified against nobody, so deferred with that reason, and never sent without signing in.
         tls_mode=mode,
         names=sorted({_name(one) for one in explicit}),

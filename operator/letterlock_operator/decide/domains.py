@@ -1,10 +1,12 @@
 """Domain names as decisions compare them: lower case, A-labels, no trailing dot. And as certificates carry them."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 import idna
 
 
+@lru_cache(1 << 16)  # a decision asks for each more than once
 def normalised(name: str) -> str:
     """`name` (or `.suffix`, or `*`) in lower case, as A-labels (RFC 5890). Raises ValueError where it is none."""
     plain = name.strip().lower()
