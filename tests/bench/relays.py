@@ -18,6 +18,8 @@ from tests.harness.relay import LISTENER_NAME, Relay
 DOMAIN: Final = "bench.example"
 # More than the load generator ever opens: the bench measures work, not limits.
 _MANY: Final = 100_000
+# Connections that wait to be accepted, per worker: 500 clients come at the same moment.
+_QUEUE: Final = 1024
 # As Debian installs it: the client remembers sessions. Its service for TLS makes every other choice.
 _INSTALLED: Final = {"smtp_tls_session_cache_database": "btree:${data_directory}/smtp_scache"}
 _TUNED: Final = {
@@ -81,7 +83,7 @@ def letterlock(
                 "max_messages_per_connection": _MANY,
                 "max_message_size": 100 << 20,
             },
-            listener=listener or {},
+            listener={"tcp_queue": _QUEUE, **(listener or {})},
         )
         expected = relay.publish()
         member.wait_ready()
