@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,35 +10,20 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
+from tests.harness import tls_programs
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
-from tests.harness.quickstart import QUICKSTART, RESOURCES, condition, holds, revisions, settled
+from tests.harness.quickstart import QUICKSTART, condition, holds, programmed, revisions, settled
 from tests.harness.waiting import until
 
 SMTP_PORT = 10025  # 25 in a pod
 
 
-def programmed(kubectl: Kubectl, *resources: str) -> None:
-    for what in resources or RESOURCES:
-        until(
-            lambda what=what: holds(kubectl, what, "Programmed"),
-            seconds=60,
-            what=f"{what} Programmed: {condition(kubectl, what, 'Programmed')}",
-        )
-
-
 def served(address: str) -> str:
     """The certificate that a member shows on its listener, as openssl prints its subject."""
-    done = subprocess.run(
-        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{SMTP_PORT}", "-showcerts"),
-        input="QUIT\r\n",
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return next((line for line in done.stdout.splitlines() if line.startswith("subject=")), "")
+    shown = tls_programs.shown(address, SMTP_PORT)
+    return next((line for line in shown.splitlines() if line.startswith("subject=")), "")
 
 
 def test_resources_are_programmed_once_every_member_runs_them(
@@ -103,15 +87,8 @@ def test_who_waits_for_a_certificate_that_is_made_anew_is_never_answered_by_the_
 
 def fingerprint(address: str) -> str:
     """Of the certificate that a member shows on its listener."""
-    shown = subprocess.run(
-        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{SMTP_PORT}"),
-        input="QUIT\r\n",
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return x509.load_pem_x509_certificate(shown.stdout.encode()).fingerprint(hashes.SHA256()).hex()
+    shown = tls_programs.shown(address, SMTP_PORT)
+    return x509.load_pem_x509_certificate(shown.encode()).fingerprint(hashes.SHA256()).hex()
 
 
 def test_a_member_that_dies_is_not_programmed_until_it_is_back(

@@ -20,7 +20,7 @@ from tests.harness import network
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
-from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, condition, holds
+from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, condition, holds, programmed
 from tests.harness.waiting import until
 
 TWO = {**GATEWAY, "spec": {**GATEWAY["spec"], "replicas": 2}}
@@ -44,14 +44,6 @@ def member(kubectl: Kubectl, name: str) -> dict[str, Any]:
     return found[0] if found else {"problems": []}
 
 
-def programmed(kubectl: Kubectl) -> None:
-    for what in (GATEWAYS, LISTENERS):
-        until(lambda what=what: holds(kubectl, what, "Programmed"), seconds=60, what=f"{what} Programmed")
-
-
-@pytest.mark.skipif(
-    not network.is_own(), reason="the network is cut: tests/everything.sh gives each half its own"
-)
 def test_a_member_behind_a_cut_network_is_named_and_the_other_goes_on_taking_changes(
     api_server: ApiServer, namespace: str, kubectl: Kubectl, tmp_path: Path
 ) -> None:
@@ -61,7 +53,7 @@ def test_a_member_behind_a_cut_network_is_named_and_the_other_goes_on_taking_cha
     ):
         kubectl.apply(TWO, CERTIFICATE, LISTENER)
         until(lambda: holds(kubectl, GATEWAYS, "Ready"), seconds=60, what="both members")
-        programmed(kubectl)
+        programmed(kubectl, GATEWAYS, LISTENERS)
         address = kubelet.address("default-1")
         lost = f"no connection to {address} port {STATE_PORT} within 2 s"
         with network.cut(address, STATE_PORT):
@@ -91,7 +83,7 @@ def test_a_member_behind_a_cut_network_is_named_and_the_other_goes_on_taking_cha
                 what="the snapshot",
             )
             assert not holds(kubectl, LISTENERS, "Programmed")
-        programmed(kubectl)
+        programmed(kubectl, GATEWAYS, LISTENERS)
         until(lambda: member(kubectl, "default-1")["problems"] == [], what="a member without problems")
         assert member(kubectl, "default-1")["snapshot"] == member(kubectl, "default-0")["snapshot"]
 
@@ -120,7 +112,7 @@ def test_a_member_of_an_older_release_shows_as_such_beside_one_that_is_newer(
     ):
         kubectl.apply(TWO, CERTIFICATE, LISTENER)
         until(lambda: holds(kubectl, GATEWAYS, "Ready"), seconds=60, what="both members")
-        programmed(kubectl)
+        programmed(kubectl, GATEWAYS, LISTENERS)
         until(lambda: member(kubectl, "default-0")["problems"], what="what is wrong with the older one")
         new = member(kubectl, "default-1")
         (problem,) = member(kubectl, "default-0")["problems"]

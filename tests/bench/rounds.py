@@ -50,12 +50,12 @@ def run(scenario: Scenario, subject: Subject, sink: Sink) -> Round:
         if time.monotonic() > deadline:
             raise IncompleteError(f"only {taken.count} of {scenario.messages} messages reached the sink")
         time.sleep(0.02)
-    return Round(
-        received=sent.accepted / (sent.ended - sent.started),
+    return _round(
+        scenario,
+        sent,
+        spent=cost.cpu_seconds(subject.pid) - before,
         relayed=scenario.messages / (taken.last - sent.started),
-        p99=1000 * sent.latency[2],
-        ends=1000 * (sent.cpu + taken.cpu - sink_before) / scenario.messages,
-        spent=1000 * (cost.cpu_seconds(subject.pid) - before) / scenario.messages,
+        sink=taken.cpu - sink_before,
     )
 
 
@@ -63,12 +63,17 @@ def store(scenario: Scenario, subject: Subject) -> Round:
     """Send all of it to a relay whose next hop is down: all that it does is to receive and to store."""
     before = cost.cpu_seconds(subject.pid)
     sent = _send(scenario, subject)
+    return _round(scenario, sent, spent=cost.cpu_seconds(subject.pid) - before)
+
+
+def _round(scenario: Scenario, sent: Sent, *, spent: float, relayed: float = 0.0, sink: float = 0.0) -> Round:
+    """`spent` and `sink`: CPU seconds."""
     return Round(
         received=sent.accepted / (sent.ended - sent.started),
-        relayed=0,
+        relayed=relayed,
         p99=1000 * sent.latency[2],
-        ends=1000 * sent.cpu / scenario.messages,
-        spent=1000 * (cost.cpu_seconds(subject.pid) - before) / scenario.messages,
+        ends=1000 * (sent.cpu + sink) / scenario.messages,
+        spent=1000 * spent / scenario.messages,
     )
 
 

@@ -96,13 +96,12 @@ def _alternate(
 
 def _tell(name: str, results: Mapping[str, Sequence[Round]], report: Report) -> None:
     relayed = all(one.relayed for several in results.values() for one in several)
+    values = {what: one for what, one in _VALUES.items() if relayed or what != "relayed"}
     for who, several in results.items():
-        for what, (unit, value) in _VALUES.items():
-            if what == "relayed" and not relayed:
-                continue
+        for what, (unit, value) in values.items():
             report.series(f"{who}: {what}", [value(one) for one in several], unit, scenario=name)
     ours, *others = results.values()
-    for what in ("received", "relayed") if relayed else ("received",):
-        value = _VALUES[what][1]
+    for what in [one for one in ("received", "relayed") if one in values]:
+        value = values[what][1]
         ratios = [value(one) / max(map(value, beside)) for one, *beside in zip(ours, *others, strict=True)]
         report.series(f"ratio to the better Postfix: {what}", ratios, "times", scenario=name)

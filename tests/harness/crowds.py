@@ -4,7 +4,6 @@ Used by the test of the small crowd and by `make many`, the large one.
 """
 
 import json
-import subprocess
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from typing import Any, Final, Self, cast
 
 from kubernetes import client
 
-from tests.harness import requests
+from tests.harness import requests, tls_programs
 from tests.harness.apiserver import ApiServer, Kubectl, api_client
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
@@ -153,12 +152,5 @@ def _holds(item: dict[str, Any], condition: str) -> bool:
 
 def shown(address: str, name: str) -> str:
     """The subject of the certificate that the member's listener shows to who asks for `name`."""
-    done = subprocess.run(
-        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{_PORT}", "-servername", name),
-        input="QUIT\r\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    return next((line for line in done.stdout.splitlines() if line.startswith("subject=")), "")
+    printed = tls_programs.shown(address, _PORT, "-servername", name)
+    return next((line for line in printed.splitlines() if line.startswith("subject=")), "")

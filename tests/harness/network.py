@@ -35,7 +35,14 @@ def is_own() -> bool:
 
 @contextlib.contextmanager
 def cut(address: str, port: int) -> Generator[None]:
-    """Whatever is sent to this port is lost: nobody answers, and nobody says that there is no way."""
+    """Whatever is sent to this port is lost: nobody answers, and nobody says that there is no way.
+
+    Raises RuntimeError in a network that is others' too.
+    """
+    if not is_own():
+        raise RuntimeError(
+            "the network is cut here: run this with tests/everything.sh, which gives it one of its own"
+        )
     table = f"cut-{port}"
     rules = f"""table inet {table} {{
         chain lost {{

@@ -63,6 +63,16 @@ def holds(kubectl: Kubectl, what: str, kind: str, status: str = "True") -> bool:
     return condition(kubectl, what, kind).get("status") == status
 
 
+def programmed(kubectl: Kubectl, *resources: str) -> None:
+    """Wait until members run them; none named: all of the quickstart."""
+    for what in resources or RESOURCES:
+        until(
+            lambda what=what: holds(kubectl, what, "Programmed"),
+            seconds=60,
+            what=f"{what} Programmed: {condition(kubectl, what, 'Programmed')}",
+        )
+
+
 def converged(kubectl: Kubectl) -> None:
     """Wait until the quickstart is decided: all accepted, and the snapshot names everything."""
     for what in RESOURCES:

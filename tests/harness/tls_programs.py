@@ -17,6 +17,19 @@ _OPENED: Final = {"openssl": b"250 ENHANCEDSTATUSCODES\r\n", "gnutls-cli": b"- S
 _REPLY: Final = re.compile(rb"^\d\d\d(?: .*)?\r?$")
 
 
+def shown(address: str, port: int, *options: str) -> str:
+    """What openssl prints of a listener with STARTTLS: its certificate, PEM, with subject and issuer."""
+    done = subprocess.run(
+        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{port}", *options),
+        input="QUIT\r\n",
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout
+
+
 @dataclass
 class Behind:
     """The session behind TLS, through a program."""

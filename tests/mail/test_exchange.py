@@ -25,7 +25,7 @@ from letterlock_operator import issuing
 from letterlock_operator.decide import chains
 from letterlock_operator.plan import Issue
 from letterlock_operator.world import Keep
-from tests.harness import waiting
+from tests.harness import tls_programs, waiting
 from tests.harness.certificates import leaf_der
 from tests.harness.ports import free_port
 from tests.harness.postfix import Postfix
@@ -227,16 +227,9 @@ def sides(tmp_path: Path) -> Iterator[tuple[Side, Side, Postfix]]:
 
 def served(side: Side) -> str:
     """Fingerprint of what it shows on the other one's listener (without a certificate of ours it says no more)."""
-    done = subprocess.run(
-        ("openssl", "s_client", "-starttls", "smtp", "-connect", f"127.0.0.1:{side.inbound}"),
-        input="QUIT\r\n",
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    shown = tls_programs.shown("127.0.0.1", side.inbound)
     begin, end = "-----BEGIN CERTIFICATE-----", "-----END CERTIFICATE-----"
-    body = done.stdout.partition(begin)[2].partition(end)[0]
+    body = shown.partition(begin)[2].partition(end)[0]
     return sha256(leaf_der(f"{begin}{body}{end}\n".encode())).hexdigest() if body else ""
 
 

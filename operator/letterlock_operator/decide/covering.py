@@ -11,9 +11,7 @@ from letterlock_api.snapshot import member_hostname
 from letterlock_operator.decide import chains, pems
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.chains import Chain, Refused
-from letterlock_operator.decide.verdicts import Verdict, true
-
-_SHOWN = 3
+from letterlock_operator.decide.verdicts import Verdict, listed, true
 
 
 def names_not_covered(chain: Chain, gateway: MailGateway, members: Sequence[str]) -> Verdict | None:
@@ -27,8 +25,8 @@ def names_not_covered(chain: Chain, gateway: MailGateway, members: Sequence[str]
     if not left:
         return None
     idle = [name for name in names if not any(covers(name, host) for host in hosts)]
-    text = f"no name in it covers {_listed(left)}, the name of a member" + (
-        f"; {_listed(idle)} covers no member" if idle else ""
+    text = f"no name in it covers {listed(left)}, the name of a member" + (
+        f"; {listed(idle)} covers no member" if idle else ""
     )
     return true(Type.NAMES_NOT_COVERED, Reason.NAMES_NOT_COVERED, f"{text}: add the names to dnsNames")
 
@@ -76,14 +74,10 @@ def _holds(content: bytes, chain: Chain) -> bool:
 def _by_subject(content: bytes) -> Mapping[bytes, tuple[x509.Certificate, ...]]:
     found: dict[bytes, tuple[x509.Certificate, ...]] = {}
     try:
-        listed = pems.certificates(content, most=None)
+        several = pems.certificates(content, most=None)
     except Refused:
         return found
-    for one in listed:
+    for one in several:
         subject = one.subject.public_bytes()
         found[subject] = (*found.get(subject, ()), one)
     return found
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:_SHOWN]) + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from letterlock_api.conditions import Reason, Type
-from letterlock_operator.decide.verdicts import Finding, Verdict, false, true
+from letterlock_operator.decide.verdicts import Finding, Verdict, false, listed, true
 from letterlock_operator.world import Member
 
 
@@ -90,7 +90,7 @@ def _unreachable(members: Sequence[Member]) -> Finding | None:
     silent = [one for one in _ready(members) if one.state is None]
     if not silent:
         return None
-    who = f"{_listed([one.name for one in silent])} {'does' if len(silent) == 1 else 'do'} not answer"
+    who = f"{listed([one.name for one in silent])} {'does' if len(silent) == 1 else 'do'} not answer"
     return Reason.MEMBER_UNREACHABLE, f"{who}: {silent[0].problem or 'no reason known'}"
 
 
@@ -108,14 +108,10 @@ def _behind(behind: Sequence[str], members: Standing) -> Finding | None:
     if not behind:
         return None
     if len(behind) == len(members.ready):
-        return Reason.PENDING, f"waiting for {_listed(behind)} to take it"
-    return Reason.MEMBERS_BEHIND, f"not yet taken by {_listed(behind)}"
+        return Reason.PENDING, f"waiting for {listed(behind)} to take it"
+    return Reason.MEMBERS_BEHIND, f"not yet taken by {listed(behind)}"
 
 
 def _all_of(members: Sequence[Member]) -> str:
     count = len(_ready(members))
     return "the one member runs it" if count == 1 else f"all {count} members run it"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")

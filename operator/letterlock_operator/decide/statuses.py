@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
 
 from cryptography import x509
 
@@ -27,11 +26,8 @@ from letterlock_operator.decide import (
 )
 from letterlock_operator.decide.programmed import Standing, listening, programmed
 from letterlock_operator.decide.snapshots import Outcome
-from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, stamped, true
+from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, listed, stamped, true
 from letterlock_operator.world import FieldConflict, Member
-
-# Members that a message tells of; the others stand in the list.
-_NAMED: Final = 3
 
 
 def certificate(
@@ -268,8 +264,7 @@ def _who_is_not(members: Sequence[Member]) -> str:
         for one in members
         if not one.ready
     ]
-    more = f" and {len(told) - _NAMED} more" if len(told) > _NAMED else ""
-    return f": {', '.join(told[:_NAMED])}{more}" if told else ""
+    return f": {listed(told)}" if told else ""
 
 
 def _conflict(conflicts: Sequence[FieldConflict]) -> Verdict:

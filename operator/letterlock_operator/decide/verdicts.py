@@ -1,13 +1,17 @@
 """What rules give: a verdict is a status with its reason and message, until it becomes a condition."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from letterlock_api.conditions import Condition, Reason, Status, Type, condition
 
 # What a rule finds wrong; a rule that finds nothing gives None.
 type Finding = tuple[Reason, str]
+
+# What a message names; how many more there are is enough.
+_NAMED: Final = 3
 
 
 @dataclass(frozen=True)
@@ -56,3 +60,8 @@ def stamped(
 def _stamped(verdict: Verdict, generation: int | None, now: datetime, before: Condition | None) -> Condition:
     since = before.last_transition_time if before and before.status == verdict.status else now
     return condition(verdict.type, verdict.status, verdict.reason, verdict.message, generation, since)
+
+
+def listed(parts: Sequence[str]) -> str:
+    """For a message: the first three, and how many more there are."""
+    return ", ".join(parts[:_NAMED]) + (f" and {len(parts) - _NAMED} more" if len(parts) > _NAMED else "")
