@@ -65,8 +65,9 @@ class Connection(Arrival):
         if self._mode is Mode.OPEN and session is not None:
             self._patience.octets += len(data)
             session.feed(data)
+            silent = not session.out
             self._work(session)
-            if len(data) <= _SMALL and session.phase is Phase.DATA:
+            if silent and len(data) <= _SMALL and session.phase is Phase.DATA:
                 sockets.acknowledge(self._transport)  # of a text in small pieces, each waits for that
         elif self._mode is Mode.PROXY:
             self._early += data
