@@ -188,14 +188,23 @@ async def test_many_stores_share_a_sync(spool: Spool, monkeypatch: pytest.Monkey
     assert {mid % 1000 for mid in mids} == {2}  # numbers of worker 2
 
 
-async def test_only_after_a_commit_of_several_the_next_one_waits_for_company(
+class Turns:
+    """The clock of the writer: each turn of the event loop takes so many seconds."""
+
+    def __init__(self) -> None:
+        self.now, self.each, self.looks = 0.0, 0.0, 0
+
+    def monotonic(self) -> float:
+        self.now += self.each
+        self.looks += 1
+        return self.now
+
+
+async def test_what_comes_while_there_is_work_shares_a_transaction_and_who_is_alone_does_not_wait(
     spool: Spool, monkeypatch: pytest.MonkeyPatch
 ):
-    waits: list[float] = []
-    monkeypatch.setattr("letterlock_gateway.spool.writer.time.sleep", waits.append)
-    for _ in range(5):
-        await spool.store(message())
-    alone = len(waits)
+    turns = Turns()
+    monkeypatch.setattr("letterlock_gateway.spool.writer.time", turns)
     commits: list[int] = []
     whole = Writer._commit  # pyright: ignore[reportPrivateUsage] - how many came together is seen nowhere else
 
@@ -206,12 +215,26 @@ async def test_only_after_a_commit_of_several_the_next_one_waits_for_company(
         return whole(self, entries)
 
     monkeypatch.setattr(Writer, "_commit", counted)
-    # As many as it takes until several meet: how many do is the threads' affair.
-    async with asyncio.timeout(60):
-        while max(commits, default=0) < 3:
-            await asyncio.gather(*(spool.store(message()) for _ in range(20)))
+    turns.each = 2e-6  # nothing else happens: one look
+    await spool.store(message())
+    assert (turns.looks, commits) == (2, [1])
+
+    async def stored_in_turns(number: int) -> None:
+        stores: list[asyncio.Task[int]] = []
+        for _ in range(number):
+            stores.append(asyncio.create_task(spool.store(message())))
+            await asyncio.sleep(0)
+        await asyncio.gather(*stores)
+
+    turns.each = 0.002  # the loop has work: until the first has waited for 10 ms
+    await stored_in_turns(4)
+    assert (turns.looks, commits) == (2 + 1 + 5, [1, 4])
+    # A machine that has become so slow for good is seen to be idle again, after 150 transactions at most.
+    for _ in range(150):
         await spool.store(message())
-    assert (alone, len(waits) > 0) == (0, True)
+    turns.looks = 0
+    await spool.store(message())
+    assert turns.looks == 2
 
 
 async def test_numbers_go_on_after_a_restart(tmp_path: Path):

@@ -8,7 +8,6 @@ protected body never travels back (D8).
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import policy as policies
 from email.headerregistry import Address
@@ -16,6 +15,7 @@ from email.message import EmailMessage
 from email.utils import format_datetime
 from typing import Final, Literal
 
+from letterlock_gateway import values
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.replies import Reply
 from letterlock_gateway.report.printable import one_line
@@ -41,7 +41,7 @@ _EXPLANATIONS: Final[dict[Action, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Terms:
     """What bounces of this gateway have in common."""
 
@@ -52,7 +52,7 @@ class Terms:
     """Bytes of a message that is sent back whole at most."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class _Entry:
     """What is told of one recipient."""
 

@@ -2,13 +2,13 @@
 
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
 from letterlock_api import authorities
 from letterlock_api.conditions import Reason
 from letterlock_api.snapshot import Destination
+from letterlock_gateway import values
 from letterlock_gateway.deliver import references
 from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.references import Reference
@@ -22,7 +22,7 @@ _MAX_PRESENTED: Final = 16
 Look = Callable[[], Awaitable[Sequence[str]]]
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Checked:
     """What the check came to."""
 
@@ -38,7 +38,7 @@ class Checked:
     """The names in the certificate; None: they cannot be read."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Peer:
     """The host that is checked: what it may be called. Names that cost a look-up are looked up when needed."""
 

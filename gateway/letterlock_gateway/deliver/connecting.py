@@ -11,6 +11,7 @@ from typing import Final
 
 from letterlock_api.destinationcontrol import NameSource
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_gateway import values
 from letterlock_gateway.deliver import checks, outcomes_table, replies, routing, signing_in
 from letterlock_gateway.deliver.failures import Failure
 from letterlock_gateway.deliver.lookups import Lookups
@@ -67,7 +68,7 @@ class _InClear(Exception):  # noqa: N818 - a turn that the table orders, no erro
     """The connection is lost, and the table says: once more, in clear text."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class TLSResult:
     """What became of TLS on a connection that mail may be sent over."""
 
@@ -81,6 +82,9 @@ class TLSResult:
     """For people: what matched; or why not verified, or not encrypted."""
 
 
+_CLEAR: Final = TLSResult()
+
+
 @dataclass
 class Connection:
     """A connection that mail may be sent over."""
@@ -89,7 +93,7 @@ class Connection:
     target: Target
     terms: Terms
     wire: Wire
-    tls: TLSResult = TLSResult()
+    tls: TLSResult = _CLEAR
     offered: Mapping[str, str] = field(default_factory=dict[str, str])
     """Keywords of the EHLO reply, upper case. After TLS nothing from before counts."""
     messages: int = 0

@@ -6,10 +6,9 @@ where its keyword was offered.
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Final
 
-from letterlock_gateway import line_ends
+from letterlock_gateway import line_ends, values
 from letterlock_gateway.spool import Content, Queued
 
 _LINE_ENDS: Final = re.compile(rb"\r\n|\r|\n")
@@ -18,7 +17,7 @@ _UNSAFE_IN_PATH: Final = re.compile(r"[\x00-\x1f\x7f<>]")
 _SIZE: Final = re.compile(r"[0-9]{1,19}")
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Refused:
     """The next hop cannot be given this message. `status`: RFC 3463."""
 
@@ -26,7 +25,7 @@ class Refused:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Envelope:
     """One message for some recipients, ready to be sent."""
 

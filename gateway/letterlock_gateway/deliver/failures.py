@@ -1,16 +1,17 @@
 """Why a recipient was not delivered, as one value: made where it happens, told by `settling` and `bounces`."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Self
 
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_gateway import values
 from letterlock_gateway.deliver import outcomes_table
 from letterlock_gateway.deliver.nexthops import NotNow, Undeliverable
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
 from letterlock_gateway.deliver.replies import Reply
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Failure:
     """A failure of a host, or a refusal of a recipient."""
 

@@ -8,10 +8,11 @@ import ipaddress
 import random
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final, Literal
 
 from letterlock_api.snapshot import NextHop
+from letterlock_gateway import values
 
 Hosts = Literal["Route", "MX"]
 # A domain's owner may list any number, and each can cost a look-up that times out.
@@ -34,7 +35,7 @@ class NotNow(Exception):  # noqa: N818 - names what is so
         self.status = status
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class NextHost:
     """A host to try."""
 
@@ -56,7 +57,7 @@ class NextHost:
         return self.name or f"[{self.address}]"
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Ourselves:
     """What this gateway is called, and where it takes mail from everybody: what a loop is noticed by."""
 

@@ -5,16 +5,16 @@ The name in a greeting or an EHLO reply is never among them: the peer chose it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from letterlock_api.destinationcontrol import NameSource
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_gateway import values
 from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.tls import names
 from letterlock_gateway.tls.names import Presented
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Reference:
     """A name to look for, and why it counts."""
 

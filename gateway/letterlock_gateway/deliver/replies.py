@@ -5,8 +5,9 @@ Used by `wire`, which brings the bytes. RFC 5321 section 4.2, RFC 2034 and 3463 
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
+
+from letterlock_gateway import values
 
 # RFC 5321 section 4.5.3.1.5 says 512; real servers exceed it. The bounds keep a hostile one from filling memory.
 _MAX_LINE: Final = 8192
@@ -21,7 +22,7 @@ class MalformedReply(Exception):  # noqa: N818 - names what was met
     """What the peer sent is no SMTP reply."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Reply:
     """One reply, all its lines."""
 

@@ -5,9 +5,9 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 
+from letterlock_gateway import values
 from letterlock_gateway.deliver import nexthops
 from letterlock_gateway.deliver.lookups import Lookups, is_local
 from letterlock_gateway.deliver.nexthops import NextHost, NotNow, Ourselves, Undeliverable
@@ -22,7 +22,7 @@ _MOST_TURNS: Final = 10_000
 _turns: Final[dict[str, int]] = {}
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Target:
     """One address of one next hop."""
 

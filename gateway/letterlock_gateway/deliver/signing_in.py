@@ -6,10 +6,10 @@ where the peer repeats it.
 
 import base64
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final
 
 from letterlock_api.credentials import Credentials
+from letterlock_gateway import values
 from letterlock_gateway.deliver.outcomes_table import Event
 from letterlock_gateway.deliver.replies import Reply
 from letterlock_gateway.deliver.wire import Wire
@@ -18,7 +18,7 @@ _CHALLENGE: Final = 334
 _SIGNED_IN: Final = 235
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Refused:
     """It came to nothing."""
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Final, get_args
 
 from letterlock_api.snapshot import ResolvedTLSMode
+from letterlock_gateway import values
 from letterlock_gateway.deliver import failures, outcomes_table
 from letterlock_gateway.deliver.checks import Checked
 from letterlock_gateway.deliver.failures import Failure
@@ -25,7 +26,7 @@ _NO_SIGN_IN: Final = (
 _SIGN_IN: Final = frozenset({Event.SIGN_IN_NOT_OFFERED, Event.SIGN_IN_REFUSED})
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Met:
     """One event, for the outcome table and for people."""
 

@@ -7,11 +7,11 @@ Senders are an address, a CIDR, a range `low-high`, a partial IPv4 address (`10.
 import ipaddress
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from letterlock_api.snapshot import AccessGroup
+from letterlock_gateway import values
 from letterlock_gateway.spool import domain_of
 
 type Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -20,7 +20,7 @@ type _Range = tuple[int, int]
 _IPV6_FROM: Final = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Match:
     """The group that a client belongs to."""
 

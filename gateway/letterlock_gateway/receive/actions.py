@@ -1,12 +1,11 @@
 """What a session wants its shell to do, and the message that it does it to. Plain values."""
 
-from dataclasses import dataclass
-
+from letterlock_gateway import values
 from letterlock_gateway.receive.commands import Mail, Rcpt
 from letterlock_gateway.spool import NewRecipient
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Message:
     """A message whose text comes in: all that is known of it before its first octet."""
 
@@ -18,7 +17,7 @@ class Message:
     """The WITH clause of the trace header."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Store:
     """Action: the text of this message has come to its end. Store it, then call `stored`."""
 
@@ -29,7 +28,7 @@ class Store:
     """Whether no line of it begins with a dot."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Ask:
     """Action: ask the directory for this recipient, then call `known`."""
 
@@ -40,12 +39,12 @@ class Ask:
     """The LDAP filter."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class StartTLS:
     """Action: shake hands once what is in `out` has been sent, then call `tls_started`."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Close:
     """Action: close the connection once what is in `out` has been sent."""
 

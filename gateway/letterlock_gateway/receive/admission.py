@@ -4,8 +4,8 @@ Called by `connection`, once the client's address (and names, where they decide)
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from letterlock_gateway import values
 from letterlock_gateway.receive import limits
 from letterlock_gateway.receive.access import Address, Match
 from letterlock_gateway.receive.hub import Hub
@@ -13,7 +13,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.terms import ListenerTerms, Terms
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Admitted:
     """What was decided."""
 

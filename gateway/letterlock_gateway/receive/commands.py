@@ -5,9 +5,9 @@ values, or the Reply that refuses them.
 """
 
 import re
-from dataclasses import dataclass
 from typing import Final
 
+from letterlock_gateway import values
 from letterlock_gateway.receive import paths, replies
 from letterlock_gateway.receive.paths import Path
 from letterlock_gateway.receive.replies import Reply
@@ -24,7 +24,7 @@ _SIZE: Final = re.compile(r"[0-9]{1,20}")
 _NOTIFY: Final = {"SUCCESS", "FAILURE", "DELAY"}
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Mail:
     """MAIL."""
 
@@ -36,7 +36,7 @@ class Mail:
     envid: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Rcpt:
     """RCPT."""
 

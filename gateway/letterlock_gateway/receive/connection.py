@@ -198,11 +198,18 @@ class Connection(Arrival):
             refused = self._terms is not None and self._terms.policy.behavior == "Reject"
             now, text = self._loop.time(), session.phase is Phase.DATA
             self.deadline = self._patience.until(now, text=text, said=bool(session.out), refused=refused)
+        action = None if self._busy else session.action
         if session.out:
-            self._transport.write(b"".join(session.out))
+            self._say(b"".join(session.out), last=isinstance(action, Close))
             session.out.clear()
-        if session.action is not None and not self._busy:
-            self._act(session.action)
+        if action is not None:
+            self._act(action)
+
+    def _say(self, data: bytes, *, last: bool) -> None:
+        if last and isinstance(self._transport, Encryption):
+            self._transport.write_last(data)
+        else:
+            self._transport.write(data)
 
     def _read_or_not(self) -> None:
         """Read on, unless somebody has to catch up first: we, the client, or the disk."""

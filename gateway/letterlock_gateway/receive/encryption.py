@@ -80,14 +80,12 @@ class Encryption(asyncio.BufferedProtocol):
 
     def write(self, data: bytes) -> None:
         """Encrypt and send."""
-        if self._phase is not _Phase.OPEN:
-            return
-        try:
-            self._session.write(data)
-        except ssl.SSLError:
-            self.abort()
-            return
-        self._flush()
+        if self._encrypt(data):
+            self._flush()
+
+    def write_last(self, data: bytes) -> None:
+        """Encrypt what `close`, which comes next, sends with its own last word: one packet, and not two."""
+        self._encrypt(data)
 
     def pause_reading(self) -> None:
         """Read nothing more for now."""
@@ -173,6 +171,17 @@ class Encryption(asyncio.BufferedProtocol):
         self._owner.resume_writing()
 
     # Inside
+
+    def _encrypt(self, data: bytes) -> bool:
+        """Whether it could be done."""
+        if self._phase is not _Phase.OPEN:
+            return False
+        try:
+            self._session.write(data)
+        except ssl.SSLError:
+            self.abort()
+            return False
+        return True
 
     def _shake_hands(self) -> None:
         try:

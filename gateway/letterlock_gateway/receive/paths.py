@@ -6,8 +6,9 @@ stands. Tolerated, because real senders need it: underscores in domains, local p
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from typing import Final
+
+from letterlock_gateway import values
 
 # RFC 5321 section 4.5.3.1.3 says 256 octets; generated senders (VERP, SRS) go beyond.
 _MAX_LENGTH: Final = 320
@@ -27,7 +28,7 @@ _IS_DOT_STRING: Final = re.compile(_DOT_STRING)
 _SPECIAL: Final = re.compile(r'["\\]')
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Path:
     """An address as it was given, without source route."""
 

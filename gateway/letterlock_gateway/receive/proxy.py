@@ -8,9 +8,9 @@ import asyncio
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
 from typing import Final
 
+from letterlock_gateway import values
 from letterlock_gateway.receive.access import Address
 
 _V2: Final = b"\r\n\r\n\0\r\nQUIT\n"
@@ -23,7 +23,7 @@ class BadHeader(ValueError):  # noqa: N818 - says what it is
     """What came is not a PROXY header."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Header:
     """A header that was read."""
 

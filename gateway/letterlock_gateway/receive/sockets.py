@@ -9,11 +9,12 @@ import errno
 import ipaddress
 import socket
 import struct
-from dataclasses import dataclass
 from typing import Final
 
+from letterlock_gateway import values
 
-@dataclass(frozen=True, slots=True)
+
+@values.value
 class Endpoint:
     """Where a listener listens: one address of one family."""
 

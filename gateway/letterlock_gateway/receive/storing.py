@@ -4,8 +4,8 @@ Called by `connection`, which has one `Inbox`.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+from letterlock_gateway import values
 from letterlock_gateway.receive import replies, trace
 from letterlock_gateway.receive.actions import Message, Store
 from letterlock_gateway.receive.hub import Hub
@@ -16,7 +16,7 @@ from letterlock_gateway.report.log import Log
 from letterlock_gateway.spool import NewMessage, SpoolFailed, SpoolFull, Traits
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Peer:
     """Whom a message comes from."""
 

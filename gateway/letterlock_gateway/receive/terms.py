@@ -7,6 +7,7 @@ from typing import Final
 
 from letterlock_api import queries
 from letterlock_api.snapshot import ReceptionPolicy
+from letterlock_gateway import values
 from letterlock_gateway.directory import Settings
 from letterlock_gateway.receive import replies
 from letterlock_gateway.receive.access import AccessTable, Ranges
@@ -17,7 +18,7 @@ from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.running import RunningListener, RunningSet
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Terms:
     """What a session needs to know."""
 

@@ -5,8 +5,9 @@ RFC 5321 sections 4.4 and 6.3, RFC 3848.
 
 import re
 import time
-from dataclasses import dataclass
 from typing import Final
+
+from letterlock_gateway import values
 
 _NAME_UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:\[\]-]")
 _RECEIVED: Final = b"\r\nreceived:"
@@ -16,7 +17,7 @@ _DAYS: Final = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _MONTHS: Final = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class TLSDetails:
     """What was negotiated with a client."""
 

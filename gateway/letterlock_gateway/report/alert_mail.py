@@ -6,7 +6,6 @@ wrote them (RFC 3834 section 5). Delivered like all other mail: from the queue, 
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from email import policy as policies
 from email.headerregistry import Address
@@ -15,6 +14,7 @@ from email.utils import format_datetime
 from typing import Final
 
 from letterlock_api.mailgateway import AlertType, Severity
+from letterlock_gateway import values
 from letterlock_gateway.report.endings import ENDED, Watched
 from letterlock_gateway.report.printable import one_line
 from letterlock_gateway.report.tls_failures import TLSFailure
@@ -28,7 +28,7 @@ _UNFOLDED: Final = policies.SMTP.clone(max_line_length=900)
 _DAYS: Final = {1: "1 day"}
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Origin:
     """Which member speaks."""
 
@@ -40,7 +40,7 @@ class Origin:
     """Address in From; None: alerts at the host name."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Alert:
     """What is told."""
 

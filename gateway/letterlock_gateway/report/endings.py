@@ -6,11 +6,12 @@ should hear of it. What has ended is told once more, as Critical.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
+
+from letterlock_gateway import values
 
 STEPS: Final = (90, 60, 30, 15, 5, 1)
 """Days ahead."""
@@ -24,7 +25,7 @@ _SUBJECT_LIMIT: Final = 120
 Kind = Literal["Certificate", "CAList"]
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Watched:
     """Something in use that will end. Times are Unix seconds."""
 

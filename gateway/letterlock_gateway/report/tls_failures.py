@@ -5,10 +5,11 @@ Recorded by `deliver` in each worker, handed to the supervisor with the worker's
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from typing import Any, Final, Self
 
 from letterlock_api.conditions import Reason
+from letterlock_gateway import values
 
 TLS_REASONS: Final = frozenset(
     {
@@ -27,7 +28,7 @@ MOST_DOMAINS: Final = 1000
 _TEXT_LIMIT: Final = 1000
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class TLSFailure:
     """What became of mail for one domain: the last attempt, and how many there were."""
 
@@ -49,9 +50,9 @@ class TLSFailure:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
+    def from_json(cls, members: Mapping[str, Any]) -> Self:
         """The reverse of `to_json`."""
-        return cls(**values)
+        return cls(**members)
 
 
 class TLSFailures:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
+from letterlock_gateway import values
 from letterlock_gateway.spool.contents import Content
 from letterlock_gateway.spool.drafts import Draft
 from letterlock_gateway.spool.messages import NewMessage, Queued, domain_of
@@ -112,7 +113,7 @@ class Insert:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Hop:
     """Where a recipient's mail went, or did not, for tracking. None: it came to no host, or to no TLS."""
 

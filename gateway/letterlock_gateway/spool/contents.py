@@ -7,10 +7,10 @@ Made by `Spool.content` for the delivery.
 import asyncio
 from collections.abc import AsyncGenerator
 from concurrent.futures import Executor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Self
 
+from letterlock_gateway import values
 from letterlock_gateway.spool.failures import SpoolFailed
 
 # Octets of one read.
@@ -19,7 +19,7 @@ _PIECE: Final = 256 * 1024
 _START: Final = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Traits:
     """What was found out about a body while it came in."""
 
@@ -29,7 +29,7 @@ class Traits:
     """Whether all its line ends are CRLF, and no line begins with a dot."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Content:
     """A body, and what has to be known of it before it is sent."""
 

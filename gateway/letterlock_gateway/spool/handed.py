@@ -7,11 +7,12 @@ import sqlite3
 from dataclasses import dataclass, replace
 from typing import Self, override
 
+from letterlock_gateway import values
 from letterlock_gateway.spool.changes import Insert
 from letterlock_gateway.spool.messages import NewMessage, Queued
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class HandedRecipient:
     """What has become of one recipient so far, beside its address and its DSN parameters."""
 
@@ -23,7 +24,7 @@ class HandedRecipient:
     told_delay: bool
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Handed:
     """A message, or those of its recipients that were still to be delivered."""
 

@@ -1,11 +1,11 @@
 """Messages as they come into the spool and as deliveries get them out of it: plain, frozen values."""
 
-from dataclasses import dataclass
-
 import idna
 
+from letterlock_gateway import values
 
-@dataclass(frozen=True, slots=True)
+
+@values.value
 class NewRecipient:
     """A recipient of a message that is to be stored."""
 
@@ -16,7 +16,7 @@ class NewRecipient:
     """ORCPT of RFC 3461, as it was given."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class NewMessage:
     """A message that is to be stored."""
 
@@ -40,7 +40,7 @@ class NewMessage:
     """The message that this one, made here, tells of (a bounce, a notice)."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Queued:
     """One recipient that is to be delivered, with what its delivery needs to know of the message."""
 
@@ -69,7 +69,7 @@ class Queued:
     """Whether the sender has been told that it waits."""
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Waiting:
     """One recipient that waits, as orders about the queue need it."""
 

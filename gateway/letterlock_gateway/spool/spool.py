@@ -13,11 +13,12 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Self
 
+from letterlock_gateway import values
 from letterlock_gateway.spool import headers, identity, reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
@@ -43,7 +44,7 @@ _ROOM_KNOWN: Final = 0.25
 _NOWHERE: Final = Hop()
 
 
-@dataclass(frozen=True, slots=True)
+@values.value
 class Stored:
     """A message that is on disk."""
 

@@ -6,11 +6,12 @@ what is told of it is always the whole truth of now.
 """
 
 from collections import OrderedDict
-from dataclasses import dataclass
 from datetime import datetime
 
+from letterlock_gateway import values
 
-@dataclass(frozen=True, slots=True)
+
+@values.value
 class Good:
     """A chain that was found good."""
 

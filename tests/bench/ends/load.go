@@ -63,12 +63,13 @@ func load(arguments []string) {
 		go func() {
 			defer all.Done()
 			var mine []float64
+			reader := bufio.NewReader(nil)
 			for {
 				share := one.take()
 				if share < 0 {
 					break
 				}
-				if err := one.session(share, &mine); err != nil {
+				if err := one.session(share, reader, &mine); err != nil {
 					lock.Lock()
 					problems = append(problems, err.Error())
 					lock.Unlock()
@@ -101,7 +102,7 @@ func (g *generator) take() int {
 	return int(min(before, most))
 }
 
-func (g *generator) session(messages int, times *[]float64) error {
+func (g *generator) session(messages int, reader *bufio.Reader, times *[]float64) error {
 	began := time.Now()
 	plain, err := net.DialTimeout("tcp", g.address, time.Minute)
 	if err != nil {
@@ -113,7 +114,7 @@ func (g *generator) session(messages int, times *[]float64) error {
 	if connected, ok := plain.(*net.TCPConn); ok {
 		_ = connected.SetNoDelay(false)
 	}
-	reader := bufio.NewReader(plain)
+	reader.Reset(plain)
 	talk := func(connection net.Conn, text []byte, wanted ...string) error {
 		if text != nil {
 			if _, err := connection.Write(text); err != nil {
