@@ -115,7 +115,7 @@ def _obey(session: Session, mode: str, outcome: Outcome, text: list[bytes], *, s
         session.text.clear()
         assert sum(map(len, text)) <= _MAX_SIZE, "more is kept than may come"
         if session.phase not in {Phase.WAITING, Phase.CLOSED}:
-            held = len(session._lines)  # pyright: ignore[reportPrivateUsage]
+            held = session._lines.left  # pyright: ignore[reportPrivateUsage]
             assert held <= _MAX_HELD, "an endless line is kept"
             assert session.action is None
         if mode == "Required" and session.tls is None:
@@ -125,7 +125,7 @@ def _obey(session: Session, mode: str, outcome: Outcome, text: list[bytes], *, s
             case None:
                 if not session.more:
                     return
-                assert len(session._lines)  # pyright: ignore[reportPrivateUsage]
+                assert session._lines.left  # pyright: ignore[reportPrivateUsage]
                 session.go_on()
             case Close():
                 outcome.events.append("close")
@@ -150,7 +150,7 @@ def _obey(session: Session, mode: str, outcome: Outcome, text: list[bytes], *, s
 def _forgot_everything(session: Session) -> None:
     """RFC 3207 section 4.2: as if nothing had been said, nor been sent."""
     assert session.phase is Phase.NEW
-    assert not len(session._lines)  # pyright: ignore[reportPrivateUsage]
+    assert not session._lines.left  # pyright: ignore[reportPrivateUsage]
     session.feed(b"MAIL FROM:<>\r\n")
     # Errors are not forgotten: this one may be the last that is borne with.
     assert session.out.pop(0) == replies.HELLO_FIRST.wire

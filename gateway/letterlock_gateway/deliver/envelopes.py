@@ -41,7 +41,7 @@ def prepare(recipients: Sequence[Queued], content: Content, offered: Mapping[str
     paths = [first.sender, *(one.address for one in recipients)]
     if any(_UNSAFE_IN_PATH.search(_unquoted(path)) for path in paths):
         return Refused("5.1.3", "the address cannot be written in a command")
-    utf8 = not all(path.isascii() for path in paths) or (first.smtputf8 and not content.header.isascii())
+    utf8 = not all(map(str.isascii, paths)) or (first.smtputf8 and not content.header.isascii())
     if utf8 and "SMTPUTF8" not in offered:
         return Refused("5.6.7", "the message needs SMTPUTF8, which the next hop does not offer")
     eight = not content.ascii
@@ -60,7 +60,7 @@ def prepare(recipients: Sequence[Queued], content: Content, offered: Mapping[str
     if dsn:
         mail += [f"RET={first.ret}"] if _safe(first.ret, utf8=False) else []
         mail += [f"ENVID={first.envid}"] if _safe(first.envid, utf8=False) else []
-    return Envelope(" ".join(mail), tuple(_recipient(one, dsn=dsn, utf8=utf8) for one in recipients))
+    return Envelope(" ".join(mail), tuple([_recipient(one, dsn=dsn, utf8=utf8) for one in recipients]))
 
 
 class Stuffing:

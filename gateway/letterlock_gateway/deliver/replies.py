@@ -68,8 +68,11 @@ class ReplyParser:
     def feed(self, data: bytes) -> list[Reply]:
         """The replies that `data` completes. Raises MalformedReply; the parser is of no use after that."""
         *lines, self._buffer = (self._buffer + data if self._buffer else data).split(b"\n")
-        taken = (self._take(line.removesuffix(b"\r")) for line in lines)
-        replies = [reply for reply in taken if reply is not None]
+        replies: list[Reply] = []
+        for line in lines:
+            reply = self._take(line.removesuffix(b"\r"))
+            if reply is not None:
+                replies.append(reply)
         if len(self._buffer) > _MAX_LINE:
             raise MalformedReply(f"a reply line of more than {_MAX_LINE} bytes")
         return replies
@@ -84,7 +87,7 @@ class ReplyParser:
         self._lines.append(found[3] or b"")
         if found[2] == b"-":
             return None
-        reply = Reply(int(found[1]), tuple(shown(text) for text in self._lines))
+        reply = Reply(int(found[1]), tuple([shown(text) for text in self._lines]))
         self._lines.clear()
         self._size = 0
         return reply

@@ -11,6 +11,7 @@ COMMAND: Final = 1024
 # small message fits, and a connection that sends them one after the other may send some hundred a second.
 AT_ONCE: Final = 16 * 1024
 A_SECOND: Final = 1 << 20
+_FULL: Final = float(AT_ONCE)
 
 
 class Allowance:
@@ -19,12 +20,12 @@ class Allowance:
     __slots__ = ("_at", "_left")
 
     def __init__(self) -> None:
-        self._left = float(AT_ONCE)
+        self._left = _FULL
         self._at = 0.0
 
     def spend(self, now: float, work: int) -> bool:
         """It asked for `work` (octets) at `now` (seconds). Whether that was too much: the next has to wait."""
-        self._left = min(float(AT_ONCE), self._left + (now - self._at) * A_SECOND) - work
+        self._left = min(_FULL, self._left + (now - self._at) * A_SECOND) - work
         self._at = now
         if self._left >= 0:
             return False

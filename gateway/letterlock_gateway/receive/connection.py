@@ -187,12 +187,14 @@ class Connection(Arrival):
         session = self._session
         if session is None or self._lost:
             return
-        for note in session.notes:
-            self._info(note)
-        session.notes.clear()
-        self._inbox.keep(session, self._read_or_not)
-        if self._inbox.full:
-            self._read_or_not()
+        if session.notes:
+            for note in session.notes:
+                self._info(note)
+            session.notes.clear()
+        if session.text or self._inbox.intake is not None:
+            self._inbox.keep(session, self._read_or_not)
+            if self._inbox.full:
+                self._read_or_not()
         # Octets that make no whole command are no sign of life.
         if session.out or session.phase is Phase.DATA:
             refused = self._terms is not None and self._terms.policy.behavior == "Reject"
@@ -200,16 +202,14 @@ class Connection(Arrival):
             self.deadline = self._patience.until(now, text=text, said=bool(session.out), refused=refused)
         action = None if self._busy else session.action
         if session.out:
-            self._say(b"".join(session.out), last=isinstance(action, Close))
+            said = b"".join(session.out)
             session.out.clear()
+            if isinstance(action, Close) and isinstance(self._transport, Encryption):
+                self._transport.write_last(said)
+            else:
+                self._transport.write(said)
         if action is not None:
             self._act(action)
-
-    def _say(self, data: bytes, *, last: bool) -> None:
-        if last and isinstance(self._transport, Encryption):
-            self._transport.write_last(data)
-        else:
-            self._transport.write(data)
 
     def _read_or_not(self) -> None:
         """Read on, unless somebody has to catch up first: we, the client, or the disk."""

@@ -216,8 +216,7 @@ class Encryption(asyncio.BufferedProtocol):
                 if len(buffer) - got < _RECORD:
                     self._owner.received(bytes(buffer[:got]))
                     got = 0
-                # typeshed leaves out that with a buffer it gives a number.
-                octets = cast("int", session.read(_RECORD, buffer[got:]))
+                octets: int = session.read(_RECORD, buffer[got:])  # pyright: ignore[reportAssignmentType] - with a buffer
                 ended = octets == 0
                 if ended:
                     break

@@ -16,33 +16,35 @@ MAX_LINE: Final = 2048
 class Lines:
     """What has come and was not read yet."""
 
-    __slots__ = ("_at", "_buffer", "skipping")
+    __slots__ = ("_at", "_buffer", "left", "skipping")
 
     def __init__(self) -> None:
         self._buffer = b""
         self._at = 0  # how far the buffer has been read: cutting each line off would copy the rest each time
+        self.left = 0
+        """How many octets."""
         self.skipping = False
         """Whether a line comes in that is too long: nothing of it is kept."""
 
-    def __len__(self) -> int:
-        return len(self._buffer) - self._at
-
     def add(self, data: bytes) -> None:
         """Take what the client sent."""
-        self._buffer = self._buffer[self._at :] + data if self._at < len(self._buffer) else data
+        self._buffer = self._buffer[self._at :] + data if self.left else data
         self._at = 0
+        self.left = len(self._buffer)
 
     def next(self) -> str | Reply | None:
         """The next line, without its end; or what a wrong one is answered; None: there is no whole line."""
         start = self._at
         end = self._buffer.find(b"\n", start)
         if end < 0:
-            if len(self._buffer) - start > MAX_LINE:
+            if self.left > MAX_LINE:
                 self._at = len(self._buffer) - 1  # the last octet may be the CR of the line end
+                self.left = 1
                 self.skipping = True
             return None
         line = self._buffer[start : end + 1]
         self._at = end + 1
+        self.left -= len(line)
         if self.skipping or len(line) > MAX_LINE:
             self.skipping = False
             return replies.LINE_TOO_LONG
@@ -56,12 +58,14 @@ class Lines:
     def take(self, most: int) -> bytes:
         """The next octets, at most so many, which are not lines but text."""
         start, self._at = self._at, min(self._at + most, len(self._buffer))
+        self.left -= self._at - start
         return self._buffer[start : self._at]
 
     def give_back(self, octets: int) -> None:
         """The last so many of what was taken are lines after all."""
         self._at -= octets
+        self.left += octets
 
     def clear(self) -> None:
         """Forget it all."""
-        self._buffer, self._at, self.skipping = b"", 0, False
+        self._buffer, self._at, self.left, self.skipping = b"", 0, 0, False

@@ -183,13 +183,14 @@ class Session:
     # Input
 
     def _advance(self) -> None:
-        at_hand = len(self._lines)
+        lines = self._lines
+        at_hand = lines.left
         left = TEXT_AT_ONCE
-        while self._lines and self.phase not in _DEAF and left > 0:
+        while lines.left and self.phase not in _DEAF and left > 0:
             if self.phase is Phase.DATA:
                 left -= self._take_text(left)
                 continue
-            line = self._lines.next()
+            line = lines.next()
             if line is None:
                 break
             left -= TEXT_AT_ONCE // COMMANDS_AT_ONCE
@@ -198,8 +199,8 @@ class Session:
                 self._fault(line)
             else:
                 self._command(line)
-        self.more = left <= 0 and bool(self._lines) and self.phase not in _DEAF
-        self.work += at_hand - len(self._lines)
+        self.more = left <= 0 and lines.left > 0 and self.phase not in _DEAF
+        self.work += at_hand - lines.left
 
     def _take_text(self, most: int) -> int:
         """Take at most so many octets of text; how many they were."""
@@ -253,7 +254,7 @@ class Session:
             self._fault(replies.UNKNOWN_COMMAND)
         elif (out_of_order := OUT_OF_ORDER.get(verb, _NOTHING).get(self.phase)) is not None:
             self._fault(out_of_order)
-        elif verb in LAST_OF_GROUP and self._lines:
+        elif verb in LAST_OF_GROUP and self._lines.left:
             # RFC 2920 section 3.1. Before TLS this is how commands are injected into the encrypted session.
             self.notes.append(f"input after {verb}, which must be the last of its group")
             self._end(replies.PIPELINING)

@@ -108,12 +108,13 @@ class Inbox:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
-        self._intake: Intake | None = None
+        self.intake: Intake | None = None
+        """The message that comes in; None: none does."""
 
     @property
     def full(self) -> bool:
         """Whether the disk is behind: no more should be read until there is room."""
-        return self._intake is not None and self._intake.full
+        return self.intake is not None and self.intake.full
 
     def keep(self, session: Session, room: Callable[[], None]) -> None:
         """Take what came of a message; forget one that is no longer wanted. `room` is called when it is no longer full.
@@ -121,7 +122,7 @@ class Inbox:
         It is not kept beyond the message: a connection that has ended must be gone at once, with the 100 KiB that TLS
         holds for it, and not when the garbage collector looks for circles.
         """
-        if self._intake is not None and self._intake.message is not session.message:
+        if self.intake is not None and self.intake.message is not session.message:
             self.drop()
         if session.message is not None and session.text:
             intake = self._of(session.message, room)
@@ -131,19 +132,19 @@ class Inbox:
 
     async def store(self, action: Store) -> Reply:
         """Store the message. The reply is 250 only if it lies on disk."""
-        intake, self._intake = self._of(action.message, None), None
+        intake, self.intake = self._of(action.message, None), None
         return await intake.store(action)
 
     def drop(self) -> None:
         """Forget a message that is coming in."""
-        if self._intake is not None:
-            self._intake.drop()
-            self._intake = None
+        if self.intake is not None:
+            self.intake.drop()
+            self.intake = None
 
     def _of(self, message: Message, room: Callable[[], None] | None) -> Intake:
-        if self._intake is None:
-            self._intake = Intake(message, self.peer, self.hostname, self._hub, room)
-        return self._intake
+        if self.intake is None:
+            self.intake = Intake(message, self.peer, self.hostname, self._hub, room)
+        return self.intake
 
 
 def _tell(mail_log: Log, message: NewMessage, mid: int, rids: range) -> None:

@@ -140,9 +140,11 @@ def _visible(message: str) -> str:
 
 def _members(ids: dict[str, object]) -> str:
     """`ids` as the rest of a JSON object that has begun."""
-    return "".join(
-        [
-            f', "{key}": {value if type(value) is int else _encode(value)}'  # exactly int: a bool is written otherwise
-            for key, value in ids.items()
-        ]
-    )
+    return "".join([f', "{key}": {_value(value)}' for key, value in ids.items()])
+
+
+def _value(value: object) -> str:
+    # Exactly these types: a bool is an int, and written otherwise.
+    if type(value) is int:
+        return str(value)
+    return _quote(value) if type(value) is str else _encode(value)

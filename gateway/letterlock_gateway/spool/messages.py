@@ -39,6 +39,23 @@ class NewMessage:
     about: int | None = None
     """The message that this one, made here, tells of (a bounce, a notice)."""
 
+    def with_body(self, body: bytes) -> "NewMessage":
+        """The same with another body. `dataclasses.replace` costs five times as much, for every message."""
+        return NewMessage(
+            self.sender,
+            self.recipients,
+            body,
+            self.icid,
+            self.smtputf8,
+            self.body_8bit,
+            self.ret,
+            self.envid,
+            self.received_protocol,
+            self.received_cipher,
+            self.client,
+            self.about,
+        )
+
 
 @values.value
 class Queued:

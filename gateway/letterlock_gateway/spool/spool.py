@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from io import BufferedWriter
 from pathlib import Path
 from typing import Any, Final, Self
@@ -133,7 +132,7 @@ class Spool:
             small = draft.small
             if small is not None:
                 draft.discard()
-                message, draft = replace(message, body=small), None
+                message, draft = message.with_body(small), None
         self._check_room(len(message.body))
         insert = self._insert(message, self.new_mid() if mid is None else mid, draft)
         await self._commit(insert, insert)
