@@ -119,7 +119,11 @@ class Tally:
 
     def total(self, key: int) -> int:
         """What all have counted."""
-        return self.own(key) + self.others(key)
+        now = self._clock()
+        total = self._spilled.get(key, 0)
+        for table in self._tables:
+            total += _read(table, key, now)
+        return total
 
     def take(self, key: int, amount: int, most: int, until: float = NEVER) -> bool:
         """Count `amount` if the total stays within `most`; False: it would not, and nothing was counted."""
@@ -158,7 +162,7 @@ class Tally:
 
     def _room(self, key: int) -> int | None:
         """A slot for a new key: an empty one, else that which runs out soonest; None: they never do."""
-        base = _base(key)
+        base = key % _BUCKETS * _WAYS
         keys = self._own[base : base + _WAYS].tolist()
         if 0 in keys:
             return base + keys.index(0)
@@ -167,12 +171,8 @@ class Tally:
         return base + values.index(soonest) if soonest >> _SHIFT != NEVER else None
 
 
-def _base(key: int) -> int:
-    return key % _BUCKETS * _WAYS
-
-
 def _find(table: memoryview, key: int) -> int | None:
-    base = _base(key)
+    base = key % _BUCKETS * _WAYS
     keys = table[base : base + _WAYS].tolist()
     return base + keys.index(key) if key in keys else None
 

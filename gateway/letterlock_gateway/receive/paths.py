@@ -6,6 +6,7 @@ stands. Tolerated, because real senders need it: underscores in domains, local p
 
 import ipaddress
 import re
+from functools import lru_cache
 from typing import Final
 
 from letterlock_gateway import values
@@ -56,7 +57,7 @@ def parse(text: str) -> tuple[Path, str] | None:
     if match is None or match.end() > _MAX_LENGTH:
         return None
     local, domain = match["local"] or "", match["domain"] or ""
-    if domain and not _is_domain(domain):
+    if domain and (len(domain) > _MAX_DOMAIN or not _is_domain(domain)):
         return None
     if local.startswith('"'):
         local = re.sub(r"\\(.)", r"\1", local[1:-1])
@@ -65,6 +66,7 @@ def parse(text: str) -> tuple[Path, str] | None:
     return Path(local, domain), text[match.end() :]
 
 
+@lru_cache(4096)  # 255 octets each at most, and the same ones again and again
 def _is_domain(domain: str) -> bool:
     if domain.startswith("["):
         try:
@@ -76,6 +78,4 @@ def _is_domain(domain: str) -> bool:
         except ValueError:
             return False
         return True
-    return len(domain) <= _MAX_DOMAIN and all(
-        0 < len(label) <= _MAX_LABEL and label[0] != "-" != label[-1] for label in domain.split(".")
-    )
+    return all(0 < len(label) <= _MAX_LABEL and label[0] != "-" != label[-1] for label in domain.split("."))

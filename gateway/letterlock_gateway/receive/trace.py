@@ -5,6 +5,7 @@ RFC 5321 sections 4.4 and 6.3, RFC 3848.
 
 import re
 import time
+from functools import lru_cache
 from typing import Final
 
 from letterlock_gateway import values
@@ -71,7 +72,12 @@ def received(
 
 def date(now: float) -> str:
     """RFC 5322 date-time in UTC."""
-    moment = time.gmtime(now)
+    return _date(int(now))
+
+
+@lru_cache(8)
+def _date(second: int) -> str:
+    moment = time.gmtime(second)
     return (
         f"{_DAYS[moment.tm_wday]}, {moment.tm_mday} {_MONTHS[moment.tm_mon - 1]} {moment.tm_year}"
         f" {moment.tm_hour:02}:{moment.tm_min:02}:{moment.tm_sec:02} +0000"
