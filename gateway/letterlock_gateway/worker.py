@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import hashlib
 import json
-import os
 import resource
 import signal
 import socket
@@ -296,8 +295,4 @@ def _allow_descriptors() -> None:
 
 def run(counters: Counters, end: socket.socket) -> None:
     """Work in a process that the nursery has forked for it; `end`: of the channel to the supervisor."""
-    # A worker that wakes does not take the processor from whoever has it (sched(7)): with 20 clients on the same
-    # machine a tenth less processor time a message. Its threads inherit it. Where it is forbidden, all is as before.
-    with contextlib.suppress(OSError):
-        os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
     uvloop.run(_main(counters, end))
