@@ -66,7 +66,7 @@ def parse(text: str) -> tuple[Path, str] | None:
     return Path(local, domain), text[match.end() :]
 
 
-@lru_cache(4096)  # 255 octets each at most, and the same ones again and again
+@lru_cache(1024)  # 255 letters each at most, and the same ones again and again
 def _is_domain(domain: str) -> bool:
     if domain.startswith("["):
         try:

@@ -29,7 +29,7 @@ _PATIENCE: Final = 0.01
 # A turn of the loop in which nothing came in takes no longer than so many times the shortest one that was seen. With
 # uvloop: 1.6 to 4 us where nothing came, 20 and more with a single command, half of a millisecond among 20 clients.
 _QUIET: Final = 8
-# The shortest turn grows by this with every transaction: a machine can become slower than it once was.
+# The shortest turn grows by this where a change has waited for nobody: a machine can become slower than it once was.
 _GROWTH: Final = 1.05
 
 
@@ -49,7 +49,7 @@ class Writer:
         self._busy = False
         """Changes are being gathered for the thread, or it is at a transaction."""
         self._since = self._turn = 0.0
-        """When the gathering began, and the loop's last turn. `time.monotonic`."""
+        """When the first of them came, and when the loop's last turn was. `time.monotonic`."""
         self._shortest = math.inf
         """Of all turns, seconds."""
         self._queue: queue.SimpleQueue[list[_Entry] | None] = queue.SimpleQueue()
@@ -63,6 +63,8 @@ class Writer:
         if self._closed:
             future.set_exception(SpoolClosed("the spool is closed"))
             return future
+        if not self._gathered:
+            self._since = time.monotonic()
         self._gathered.append((change, future))
         if not self._busy:
             self._gather()
@@ -82,8 +84,7 @@ class Writer:
     def _gather(self) -> None:
         """Let the loop go on with what it has to do: that may bring more changes."""
         self._busy = True
-        self._shortest *= _GROWTH
-        self._since = self._turn = time.monotonic()
+        self._turn = time.monotonic()
         self._loop.call_soon(self._look)
 
     def _look(self) -> None:
@@ -93,11 +94,10 @@ class Writer:
         now = time.monotonic()
         took, self._turn = now - self._turn, now
         self._shortest = min(self._shortest, took)
-        if (
-            took <= _QUIET * self._shortest
-            or now - self._since >= _PATIENCE
-            or len(self._gathered) >= _MAX_CHANGES
-        ):
+        quiet, late = took <= _QUIET * self._shortest, now - self._since >= _PATIENCE
+        if late and not quiet and len(self._gathered) == 1:
+            self._shortest *= _GROWTH
+        if quiet or late or len(self._gathered) >= _MAX_CHANGES:
             self._queue.put(self._next())
         else:
             self._loop.call_soon(self._look)
