@@ -230,8 +230,8 @@ async def test_what_comes_while_there_is_work_shares_a_transaction_and_who_is_al
         await asyncio.gather(*stores)
         return turns.looks - before
 
-    # The loop has work: they wait until the first has done so for 10 ms, however often that happens.
-    turns.each = 0.0015
+    # The loop has work: they wait until the first has done so for 20 ms, however often that happens.
+    turns.each = 0.003
     for _ in range(200):
         assert await stored_in_turns(3) == 8
     assert set(commits[1:]) == {3}

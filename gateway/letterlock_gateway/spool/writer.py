@@ -25,7 +25,7 @@ _MAX_CHANGES: Final = 500
 _MAX_BYTES: Final = 32 << 20
 # Seconds that the first of a transaction waits at most for others while the loop has work: a transaction costs a sync,
 # and a dozen pages whether it brings one change or ten. With 20 clients it brings five.
-_PATIENCE: Final = 0.01
+_PATIENCE: Final = 0.02
 # A turn of the loop in which nothing came in takes no longer than so many times the shortest one that was seen. With
 # uvloop: 1.6 to 4 us where nothing came, 20 and more with a single command, half of a millisecond among 20 clients.
 _QUIET: Final = 8
