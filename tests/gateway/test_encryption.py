@@ -124,6 +124,28 @@ async def test_the_end_is_said_and_no_reply_lost_whatever_else_comes(
     await tls.client.close()
 
 
+@VERSIONS
+async def test_the_last_reply_and_the_end_come_in_one_packet(world: Receiving, version: ssl.TLSVersion):
+    tls = await ByHand.begin(world, version)
+    connected = tls.client.writer.get_extra_info("socket")
+
+    def packets() -> int:
+        # struct tcp_info of linux/tcp.h: tcpi_data_segs_in
+        return struct.unpack_from("I", connected.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 156), 152)[0]
+
+    await tls.shake_hands()
+    tls.session.write(b"EHLO x\r\n")
+    await tls.flush()
+    await tls.until(b"250 ")
+    before = packets()
+    tls.session.write(b"QUIT\r\n")
+    await tls.flush()
+    assert b"221 " in await tls.until(b"\r\n")
+    assert await tls.read() == b""
+    assert packets() == before + 1
+    await tls.client.close()
+
+
 async def test_nobody_waits_for_our_kernel_to_say_that_something_has_come(world: Receiving):
     """What it holds back for 40 ms keeps a client with Nagle's algorithm (Postfix) from its next command."""
     by_hand = await ByHand.begin(world, ssl.TLSVersion.TLSv1_3)
