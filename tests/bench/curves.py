@@ -65,7 +65,11 @@ def _beside(
             rounds.run(Scenario(100), subject, sink)
         for at, scenario in scenarios.items():
             for subject in (ours, theirs):
-                done = rounds.run(scenario, subject, sink)
+                try:
+                    done = rounds.run(scenario, subject, sink)
+                except rounds.IncompleteError as problem:  # too many clients for it, say
+                    report.note(f"{subject.name}, {at}: {problem}")
+                    continue
                 results.setdefault(subject.name, {})[at] = done
                 _tell(report, f"{subject.name}, {at}", done, name)
     if plot:
