@@ -119,11 +119,7 @@ class Tally:
 
     def total(self, key: int) -> int:
         """What all have counted."""
-        now = self._clock()
-        total = self._spilled.get(key, 0)
-        for table in self._tables:
-            total += _read(table, key, now)
-        return total
+        return sum(self.by_worker(key))
 
     def take(self, key: int, amount: int, most: int, until: float = NEVER) -> bool:
         """Count `amount` if the total stays within `most`; False: it would not, and nothing was counted."""
