@@ -150,14 +150,19 @@ async def test_postfix_sends_to_more_recipients_than_a_message_may_have_in_turns
         await world.reception.apply(from_manifest(world.port, recipients=[{"match": ["here.example"]}]))
 
         def send() -> str:
-            settings = {
-                "smtp_destination_recipient_limit": "1000",
-                "queue_run_delay": "1s",
-                "minimal_backoff_time": "1s",
-            }
+            settings = {"smtp_destination_recipient_limit": "1000"}
             with Postfix.sending(world.port, tls="none", settings=settings) as postfix:
+
+                def all_of_them() -> bool:
+                    if postfix.log.count("status=sent") == len(everybody):
+                        return True
+                    # A run of the queue that meets the message while an agent still has it open would
+                    # put it off by a minute; one that was asked for does not look at the time.
+                    postfix.flush()
+                    return False
+
                 postfix.submit(b"Subject: x\n\nx\n", to=everybody)
-                waiting.until(lambda: postfix.log.count("status=sent") == 350, what="all of them")
+                waiting.until(all_of_them, every=1, what="all of them")
                 return postfix.log
 
         log = await asyncio.to_thread(send)

@@ -26,10 +26,12 @@ ServerTLS = Literal["none", "may", "encrypt"]
 _NOBODY: Final = 65534
 ClientTLS = Literal["none", "may", "encrypt", "verify", "secure"]
 
-# The services of Debian's master.cf that these roles use, none in a chroot. No pickup: mail comes in by SMTP.
+# The services of Debian's master.cf that these roles use, none in a chroot. Mail comes in by SMTP; pickup is
+# there because `postqueue -f` asks for it.
 _MASTER: Final = """\
 {port} inet n - n - {processes} smtpd
 cleanup unix n - n - 0 cleanup
+pickup unix n - n 3600 1 pickup
 qmgr unix n - n 300 1 qmgr
 tlsmgr unix - - n 1000? 1 tlsmgr
 rewrite unix - - n - - trivial-rewrite

@@ -68,7 +68,7 @@ def test_what_is_smuggled_through_us_never_reaches_the_next_hop(
                 assert answers.readline().startswith(b"250")
             waiting.until(lambda: letters.arrived(control, behind.messages()), what="the control message")
             assert smuggling.subjects(behind.messages()) == ["control"]
-            assert member.queue() == 0
+            waiting.until(lambda: member.queue() == 0, what="an empty queue")
 
 
 @MTAS
