@@ -29,7 +29,7 @@ from letterlock_gateway.report.metrics import Metrics
 from letterlock_gateway.report.tls_failures import TLS_REASONS, TLSFailure
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.spool import NewMessage
-from letterlock_gateway.spool.spool import NUMBER_STEP
+from letterlock_gateway.spool.numbers import NUMBER_STEP
 from letterlock_gateway.tls import contexts
 from letterlock_gateway.web import handed
 from letterlock_gateway.web.process import Pages

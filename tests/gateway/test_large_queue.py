@@ -34,9 +34,8 @@ def fill(
         body = _BODY % n
         made = NewMessage(f"s{n % 7919}@sender.example", (to,), body, icid=1)
         number = n * 1000
-        Insert(
-            number, number, 1000, made, since + n * step, len(body), False, message_id=f"<{n}@sender.example>"
-        ).apply(connection)
+        rids, at = range(number, number + 1000, 1000), since + n * step
+        Insert(number, rids, made, at, len(body), False, message_id=f"<{n}@sender.example>").apply(connection)
         if delivered:
             hop = Hop("mx.example", "192.0.2.1", "TLSv1.3", "TLS_AES_256_GCM_SHA384", True, "d.example")
             Finish((number,), "delivered", since + n * step, hop, "250 2.0.0 Ok: queued as 4XyZ").apply(

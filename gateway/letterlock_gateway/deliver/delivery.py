@@ -22,7 +22,7 @@ from letterlock_gateway.report.log import Log
 from letterlock_gateway.report.outcomes import Outcomes
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.spool import Spool, SpoolClosed, SpoolFailed, Waiting
-from letterlock_gateway.spool.spool import NUMBER_STEP
+from letterlock_gateway.spool.numbers import NUMBER_STEP
 
 # Recipients in memory at a time, about 1 KB each.
 _MAX_RECIPIENTS: Final = 20_000

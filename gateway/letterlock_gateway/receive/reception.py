@@ -26,7 +26,7 @@ from letterlock_gateway.receive.turns import Turns
 from letterlock_gateway.report.log import Log
 from letterlock_gateway.running import RunningSet
 from letterlock_gateway.spool import Spool
-from letterlock_gateway.spool.spool import NUMBER_STEP
+from letterlock_gateway.spool.numbers import NUMBER_STEP
 
 # Seconds between looks at the deadlines of all connections: minutes are not measured more finely than that,
 # and a timer for each command would cost more than the command.

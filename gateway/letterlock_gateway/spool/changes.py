@@ -28,8 +28,8 @@ class Insert:
     """A new message."""
 
     mid: int
-    first_rid: int
-    rid_step: int
+    rids: range
+    """Numbers of the recipients, in their order."""
     message: NewMessage
     queued_at: float
     size: int
@@ -38,13 +38,6 @@ class Insert:
     draft: Draft | None = None
     """Where the body lies, if it came in pieces; the message's own is empty then."""
     message_id: str = ""
-
-    @property
-    def rids(self) -> range:
-        """Numbers of the recipients, in their order."""
-        return range(
-            self.first_rid, self.first_rid + len(self.message.recipients) * self.rid_step, self.rid_step
-        )
 
     @property
     def content(self) -> Content | None:

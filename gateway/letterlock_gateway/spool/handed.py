@@ -56,8 +56,7 @@ class Adopt(Insert):
         """The same as `insert`, as old as `handed` is."""
         return cls(
             insert.mid,
-            insert.first_rid,
-            insert.rid_step,
+            insert.rids,
             insert.message,
             handed.queued_at,
             insert.size,

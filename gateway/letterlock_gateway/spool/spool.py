@@ -7,9 +7,7 @@ import asyncio
 import contextlib
 import fcntl
 import math
-import os
 import sqlite3
-import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -22,24 +20,18 @@ from letterlock_gateway.spool import headers, identity, reads, schema
 from letterlock_gateway.spool.bodies import IN_DATABASE, Bodies
 from letterlock_gateway.spool.changes import Change, Defer, Finish, Hasten, Hop, Insert, Prune
 from letterlock_gateway.spool.contents import Content
+from letterlock_gateway.spool.disk import Disk
 from letterlock_gateway.spool.drafts import Draft
-from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed, SpoolFull
+from letterlock_gateway.spool.failures import SpoolClosed, SpoolFailed
+from letterlock_gateway.spool.following import Following
 from letterlock_gateway.spool.handed import Adopt, Handed
 from letterlock_gateway.spool.messages import NewMessage, Queued, Waiting
+from letterlock_gateway.spool.numbers import NUMBER_STEP, Numbers
+from letterlock_gateway.spool.reader import Reader
 from letterlock_gateway.spool.recent import Recent
 from letterlock_gateway.spool.schedule import Room, Schedule
 from letterlock_gateway.spool.writer import Writer
 
-# Numbers of one member's workers never meet: the last three digits are the worker's, so that a log line with
-# MID 7002 can only be the seventh message of worker 2. More than a thousand workers in one member are not to
-# be expected.
-NUMBER_STEP: Final = 1000
-# Room on the disk that new mail never takes, so that there is some for what became of the mail that is here:
-# bytes, and at most this part of the file system. The log between two checkpoints is 16 MiB.
-_RESERVE: Final = 64 << 20
-_RESERVE_PART: Final = 20
-# Seconds for which what the file system said of its room is believed, less what has been taken since.
-_ROOM_KNOWN: Final = 0.25
 _NOWHERE: Final = Hop()
 
 
@@ -68,16 +60,15 @@ class Spool:
         self._lock = lock
         self.number = int(directory.name) % NUMBER_STEP if directory.name.isdigit() else 0
         self._connection = schema.open_for_writing(directory)
-        self._reading = schema.open_for_reading(directory)
+        reading = schema.open_for_reading(directory)
+        self._reader = Reader(reading)
         self._bodies = Bodies(directory / "bodies")
-        self._bodies.keep_only(reads.mids_in_files(self._reading))
-        self._schedule = Schedule(reads.waiting_times(self._reading))
-        mid, rid = reads.highest_numbers(self._reading)
-        self._room, self._room_known_until = 0, 0.0
-        self._next_mid, self._next_rid = self._after(mid), self._after(rid)
+        self._bodies.keep_only(reads.mids_in_files(reading))
+        self._disk = Disk(directory)
+        self._schedule = Schedule(reads.waiting_times(reading))
+        self._numbers = Numbers(self.number, *reads.highest_numbers(reading))
         self._recent = Recent()
         self._threads = ThreadPoolExecutor(4, thread_name_prefix="spool-files")
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="spool-reader")
         self._writing: set[asyncio.Future[Any]] = set()
         self._adopting = asyncio.Lock()
         self.stored = asyncio.Event()
@@ -86,6 +77,8 @@ class Spool:
         Its waiter clears it.
         """
 
+        following = Following(self._schedule, self._recent, self._remove_body, self.stored.set)
+        self._done = following.done
         self._writer: Writer | None = Writer(self._connection, self._done, loop)
 
     @classmethod
@@ -133,7 +126,7 @@ class Spool:
             if small is not None:
                 draft.discard()
                 message, draft = message.with_body(small), None
-        self._check_room(len(message.body))
+        self._disk.take(len(message.body))
         insert = self._insert(message, self.new_mid() if mid is None else mid, draft)
         await self._commit(insert, insert)
         return Stored(insert.mid, insert.rids)
@@ -147,8 +140,7 @@ class Spool:
 
     def new_mid(self) -> int:
         """A message number that is used once, for those who need it before they store."""
-        self._next_mid += NUMBER_STEP
-        return self._next_mid - NUMBER_STEP
+        return self._numbers.mid()
 
     async def due(self, now: float, limit: int, room: Room | None = None) -> list[Queued]:
         """Up to `limit` recipients whose time has come, of no domain more than there is `room` for.
@@ -160,12 +152,10 @@ class Spool:
         missing = [rid for rid in rids if rid not in found]
         if missing:
             try:
-                found |= await self._read(lambda: reads.recipients(self._reading, missing))
-            except BaseException as problem:
+                found |= await self._reader.ask(reads.recipients, missing)
+            except BaseException:
                 for rid in rids:
                     self._schedule.release(rid)
-                if isinstance(problem, sqlite3.Error):
-                    raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
                 raise
         return [found[rid] for rid in rids if rid in found]
 
@@ -183,12 +173,12 @@ class Spool:
         if kept is not None:
             return kept
         try:
-            content = await self._read(lambda: reads.body(self._reading, mid))
+            content = await self._reader.ask(reads.body, mid)
             if content is not None:
                 return Content.of(content)
             loop, path = asyncio.get_running_loop(), self._bodies.path(mid)
             return await loop.run_in_executor(self._threads, Content.survey, path, self._threads)
-        except (sqlite3.Error, OSError) as problem:
+        except (SpoolFailed, OSError) as problem:
             raise SpoolFailed(f"the body of message {mid} cannot be read: {problem}") from problem
 
     async def delivered(
@@ -260,14 +250,11 @@ class Spool:
         """
         async with self._adopting:
             rids = [one.rid for one in handed.recipients]
-            try:
-                known = await self._read(lambda: reads.adopted(self._reading, handed.source, rids))
-            except sqlite3.Error as problem:
-                raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+            known = await self._reader.ask(reads.adopted, handed.source, rids)
             handed = handed.without(set(known))
             if not handed.recipients:
                 return max(known.values())
-            self._check_room(len(handed.message.body))
+            self._disk.take(len(handed.message.body))
             adopt = Adopt.of(self._insert(handed.message, self.new_mid()), handed)
             # A caller that goes away in between would let the same come in twice at once.
             await asyncio.shield(asyncio.ensure_future(self._commit(adopt, adopt)))
@@ -275,10 +262,7 @@ class Spool:
 
     async def trace(self, mid: int) -> tuple[str | None, str]:
         """Cipher that `mid` was received with, and who brought it. Raises SpoolFailed."""
-        try:
-            return await self._read(lambda: reads.trace(self._reading, mid))
-        except sqlite3.Error as problem:
-            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        return await self._reader.ask(reads.trace, mid)
 
     def identity(self) -> str:
         """A name that no other spool has, whatever becomes of this one's directory. Raises SpoolFailed."""
@@ -295,18 +279,12 @@ class Spool:
 
         Raises SpoolFailed.
         """
-        try:
-            waiting = await self._read(lambda: reads.waiting_domains(self._reading))
-        except sqlite3.Error as problem:
-            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        waiting = await self._reader.ask(reads.waiting_domains)
         await self.hasten_these([rid for rid, domain in waiting if domains is None or domains(domain)])
 
     async def waiting(self, mids: Sequence[int]) -> list[Waiting]:
         """What of these messages (none named: of all) is neither delivered nor bounced. Raises SpoolFailed."""
-        try:
-            return await self._read(lambda: reads.waiting(self._reading, mids))
-        except sqlite3.Error as problem:
-            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
+        return await self._reader.ask(reads.waiting, mids)
 
     async def hasten_these(self, rids: Sequence[int]) -> None:
         """These recipients are due now, as far as they wait. Raises SpoolFailed."""
@@ -351,42 +329,22 @@ class Spool:
         await asyncio.to_thread(self._close)
 
     def _close(self) -> None:
-        self._reader.shutdown()
+        self._reader.close()
         self._threads.shutdown()
-        self._reading.close()
         self._connection.close()
         self._lock.close()
 
-    def _after(self, highest: int) -> int:
-        return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self.number
-
-    def _check_room(self, size: int) -> None:
-        """Raise SpoolFull if a new message of `size` bytes would take of the reserve."""
-        now = time.monotonic()
-        self._room -= size
-        if self._room >= 0 and now < self._room_known_until:
-            return
-        try:
-            disk = os.statvfs(self._directory)
-        except OSError as problem:
-            raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
-        free, whole = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
-        reserve = min(_RESERVE, whole // _RESERVE_PART)
-        if whole and free < reserve + size:
-            raise SpoolFull(f"only {free >> 20} MiB are free in {self._directory}: make room there")
-        self._room, self._room_known_until = free - reserve - size, now + _ROOM_KNOWN
+    def _remove_body(self, mid: int) -> None:
+        self._threads.submit(self._bodies.remove, mid)
 
     def _notice(self, notice: NewMessage | None) -> Insert | None:
         return self._insert(notice, self.new_mid()) if notice is not None else None
 
     def _insert(self, message: NewMessage, mid: int, draft: Draft | None = None) -> Insert:
-        first = self._next_rid
-        self._next_rid += NUMBER_STEP * len(message.recipients)
         size = len(message.body) if draft is None else draft.size
         return Insert(
             mid,
-            first,
-            NUMBER_STEP,
+            self._numbers.rids(message.recipients),
             message,
             self._clock(),
             size,
@@ -429,41 +387,3 @@ class Spool:
         self._writing.discard(whole)
         if not whole.cancelled():
             whole.exception()  # seen, also where the caller is gone
-
-    def _done(self, change: Change, problem: BaseException | None) -> None:
-        """On the loop, after a commit and before its caller goes on: memory follows the disk."""
-        insert = (
-            change
-            if isinstance(change, Insert)
-            else change.notice
-            if isinstance(change, Finish | Defer)
-            else None
-        )
-        if isinstance(change, Defer):
-            # Also where it could not be written: better tried later than at once and for ever.
-            for rid in change.rids:
-                self._schedule.defer(rid, change.next_attempt)
-            self.stored.set()
-        if problem is not None:
-            if insert is not None and insert.in_file:
-                self._threads.submit(self._bodies.remove, insert.mid)
-            return
-        if isinstance(change, Finish):
-            for rid in change.rids:
-                self._schedule.remove(rid)
-                self._recent.take(rid)
-            for mid, in_file in change.emptied.items():
-                self._recent.forget(mid)
-                if in_file:
-                    self._threads.submit(self._bodies.remove, mid)
-        if insert is not None:
-            queued = insert.queued()
-            domains = {one.rid: sys.intern(one.domain) for one in queued}
-            times = {one.rid: one.next_attempt for one in queued}
-            self._recent.add(queued, insert.mid, insert.content)
-            for rid in insert.rids:
-                self._schedule.add(rid, times[rid], domains[rid])
-            self.stored.set()
-
-    async def _read[Value](self, read: Callable[[], Value]) -> Value:
-        return await asyncio.get_running_loop().run_in_executor(self._reader, read)
