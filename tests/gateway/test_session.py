@@ -15,6 +15,7 @@ from letterlock_gateway.deliver.envelopes import Stuffing
 from letterlock_gateway.receive import commands, data, limits, orders, paths, proxy, replies, trace
 from letterlock_gateway.receive.access import AccessTable, Match, NamesNeeded, client_address
 from letterlock_gateway.receive.actions import Close, StartTLS, Store
+from letterlock_gateway.receive.dialogue import MAX_ERRORS
 from letterlock_gateway.receive.limits import Limits, Quota
 from letterlock_gateway.receive.lines import MAX_LINE
 from letterlock_gateway.receive.orders import Phase
@@ -23,7 +24,6 @@ from letterlock_gateway.receive.recipients import Recipients
 from letterlock_gateway.receive.replies import Reply
 from letterlock_gateway.receive.session import (
     MAX_BEYOND,
-    MAX_ERRORS,
     MAX_IDLE_COMMANDS,
     MAX_REJECTED,
     Session,

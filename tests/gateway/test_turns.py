@@ -9,8 +9,9 @@ import pytest
 
 from letterlock_gateway.receive import turns
 from letterlock_gateway.receive.allowances import A_SECOND, AT_ONCE, COMMAND, Allowance
+from letterlock_gateway.receive.dialogue import COMMANDS_AT_ONCE, TEXT_AT_ONCE
 from letterlock_gateway.receive.orders import Phase
-from letterlock_gateway.receive.session import COMMANDS_AT_ONCE, TEXT_AT_ONCE, Session
+from letterlock_gateway.receive.session import Session
 from letterlock_gateway.receive.turns import Turns
 from tests.gateway.receiving import Client, Receiving, listener, receiving, running_set
 from tests.gateway.test_session import ask, codes, said, session, to_data
