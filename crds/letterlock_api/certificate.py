@@ -61,6 +61,11 @@ class Subject(Model):
     country: Country | None = None
     """Country, the two-letter ISO 3166 code in capitals, such as `DE`."""
 
+    @property
+    def given(self) -> dict[str, str]:
+        """What of it is given, by field."""
+        return {key: value for key, value in self.model_dump().items() if value}
+
 
 class PrivateKey(Model):
     """The key to make."""
@@ -165,6 +170,16 @@ class CertificateSpec(Model):
     """Ask this Kubernetes signer through certificates.k8s.io."""
     export: Export | None = None
     """What to export."""
+
+    @property
+    def brought(self) -> bool:
+        """Whether key and certificate come from elsewhere."""
+        return self.secret_ref is not None or self.pkcs12 is not None
+
+    @property
+    def level_in_force(self) -> Level:
+        """The level: Machine when made here, Cluster when brought along, unless set."""
+        return self.level or ("Cluster" if self.brought else "Machine")
 
 
 class NextCertificate(Lenient):

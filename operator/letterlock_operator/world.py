@@ -153,6 +153,12 @@ class World:
     system_roots: bytes = b""
     """Mozilla's roots, PEM (A1)."""
 
+    def names_of_members(self, gateway: str) -> list[str]:
+        """The members of `gateway`: those that are wanted, and those that are still there."""
+        replicas = self.gateways[gateway].spec.replicas if gateway in self.gateways else 0
+        wanted = [f"{gateway}-{ordinal}" for ordinal in range(replicas)]
+        return wanted + [one.name for one in self.members.get(gateway, ()) if one.name not in wanted]
+
     # Indexes: who looks through all for each of a thousand takes a thousand times as long.
 
     @cached_property

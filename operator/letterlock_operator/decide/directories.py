@@ -14,7 +14,7 @@ from letterlock_api.mailgateway import LDAPProfile, MailGateway
 from letterlock_api.references import KeyReference
 from letterlock_api.snapshot import RecipientQuery, ServedCertificate, Snapshot, SnapshotDirectory
 from letterlock_operator import names
-from letterlock_operator.decide import certificates
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.keeping import INTERNAL_CA_KEY
 from letterlock_operator.decide.verdicts import Finding
 from letterlock_operator.world import Keep, Unreadable, World
@@ -32,7 +32,7 @@ class Judged:
 
 
 def judge(
-    world: World, gateway: MailGateway, judged: Mapping[str, certificates.Judged], before: Snapshot | None
+    world: World, gateway: MailGateway, judged: Mapping[str, JudgedCertificate], before: Snapshot | None
 ) -> Judged:
     """Those in `spec.ldap`. `before`: the snapshot in place."""
     old = {one.name: one for one in before.directories} if before is not None else {}
@@ -80,7 +80,7 @@ class _Made:
 
 
 def _directory(
-    world: World, gateway: str, profile: LDAPProfile, judged: Mapping[str, certificates.Judged]
+    world: World, gateway: str, profile: LDAPProfile, judged: Mapping[str, JudgedCertificate]
 ) -> _Made | Finding:
     where = f"spec.ldap {profile.name}"
     if profile.bind_dn is not None and profile.bind_password_secret_key_ref is None:
@@ -111,7 +111,7 @@ def _directory(
 
 
 def _certificate(
-    where: str, profile: LDAPProfile, judged: Mapping[str, certificates.Judged]
+    where: str, profile: LDAPProfile, judged: Mapping[str, JudgedCertificate]
 ) -> ServedCertificate | Finding | None:
     if profile.certificate_ref is None:
         return None

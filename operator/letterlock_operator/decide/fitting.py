@@ -13,8 +13,9 @@ from letterlock_api.conditions import Reason, Type
 from letterlock_api.credentials import file_name
 from letterlock_api.resource import Metadata
 from letterlock_api.snapshot import Snapshot, content_hash, is_private
-from letterlock_operator.decide import authorities, certificates, in_place, room, snapshots
+from letterlock_operator.decide import authorities, in_place, room, snapshots
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.snapshots import Draft, Given, Outcome
 from letterlock_operator.decide.verdicts import Finding, false
 from letterlock_operator.plan import Mount
@@ -126,9 +127,9 @@ def _lists_as_they_are(
 
 
 def _certificates_as_they_are(
-    judged: Mapping[str, certificates.Judged], refused: room.Refused
-) -> dict[str, certificates.Judged]:
-    found: dict[str, certificates.Judged] = {}
+    judged: Mapping[str, JudgedCertificate], refused: room.Refused
+) -> dict[str, JudgedCertificate]:
+    found: dict[str, JudgedCertificate] = {}
     for name in refused.certificates:
         largest = max(len(content) for content in judged[name].files().values())
         said = false(Type.READY, room.finding(largest, "certificates"))

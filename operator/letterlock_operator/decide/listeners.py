@@ -18,8 +18,9 @@ from letterlock_api.snapshot import (
     SnapshotListener,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, ciphers, directories, domains, naming, openness, policies
+from letterlock_operator.decide import ciphers, directories, domains, naming, openness, policies
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, true
 from letterlock_operator.world import World
@@ -33,8 +34,8 @@ class Known:
     """What listeners of one gateway refer to, judged before them."""
 
     lists: Mapping[str, Authorities]
-    judged: Mapping[str, certificates.Judged]
-    demo: certificates.Judged | None
+    judged: Mapping[str, JudgedCertificate]
+    demo: JudgedCertificate | None
     asked: directories.Judged
 
 

@@ -18,8 +18,9 @@ from letterlock_api.snapshot import (
     users_file_name,
 )
 from letterlock_operator import names
-from letterlock_operator.decide import certificates, naming
+from letterlock_operator.decide import naming
 from letterlock_operator.decide.authorities import Authorities
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.verdicts import Finding, Verdict, true
 from letterlock_operator.world import Unreadable, World
 
@@ -56,9 +57,9 @@ def judge(
     world: World,
     gateway: MailGateway,
     lists: Mapping[str, Authorities],
-    judged: Mapping[str, certificates.Judged],
+    judged: Mapping[str, JudgedCertificate],
     *,
-    demo: certificates.Judged | None,
+    demo: JudgedCertificate | None,
     opened: list[SnapshotListener],
     before: Snapshot | None,
 ) -> Judged:
@@ -121,8 +122,8 @@ def _nobody() -> Finding:
 
 def _certificate(
     https: HTTPS,
-    judged: Mapping[str, certificates.Judged],
-    demo: certificates.Judged | None,
+    judged: Mapping[str, JudgedCertificate],
+    demo: JudgedCertificate | None,
     old: SnapshotManagement | None,
 ) -> tuple[ServedCertificate | None, Finding | None]:
     """What to serve. For one that is missing or not ready the last good one of that name stays (C10)."""

@@ -22,7 +22,6 @@ from letterlock_api.snapshot import (
 )
 from letterlock_operator.decide import (
     authorities,
-    certificates,
     controls,
     directories,
     domains,
@@ -33,6 +32,7 @@ from letterlock_operator.decide import (
 )
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.controls import Controls
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.remembering import Recall
 from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.verdicts import Finding, Verdict
@@ -50,12 +50,12 @@ class Outcome:
     mount: Mount | None
     """None: it cannot be mounted; `finding` says why."""
     finding: Finding | None
-    demo: certificates.Judged | None
+    demo: JudgedCertificate | None
     listeners: Mapping[str, listeners.Judged]
     controls: Controls
     lists: Mapping[str, Authorities]
     """Those that serve the gateway, as they are in force."""
-    certificates: Mapping[str, certificates.Judged]
+    certificates: Mapping[str, JudgedCertificate]
     """Those of the gateway, as they are in use."""
     scaling: Scaling
     warnings: Sequence[Verdict] = ()
@@ -69,7 +69,7 @@ class Given:
     gateway: MailGateway
     listening: Mapping[str, Listener]
     """Its Listeners."""
-    judged: Mapping[str, certificates.Judged]
+    judged: Mapping[str, JudgedCertificate]
     """Its Certificates."""
     lists: Mapping[str, Authorities]
     """Those that serve it."""
@@ -77,7 +77,7 @@ class Given:
     """Its DestinationControls."""
     ruled: Controls
     """The same, judged."""
-    demo: certificates.Judged | None
+    demo: JudgedCertificate | None
     """Its demo certificate, where it is needed."""
     before: Snapshot | None
     """Its snapshot in place."""
@@ -91,8 +91,8 @@ class Draft:
     """A snapshot, and all that it rests on."""
 
     lists: Mapping[str, Authorities]
-    judged: Mapping[str, certificates.Judged]
-    demo: certificates.Judged | None
+    judged: Mapping[str, JudgedCertificate]
+    demo: JudgedCertificate | None
     listeners: Mapping[str, listeners.Judged]
     controls: Controls
     snapshot: Snapshot
@@ -113,7 +113,7 @@ def draft(
     world: World,
     given: Given,
     lists: Mapping[str, Authorities],
-    judged: Mapping[str, certificates.Judged],
+    judged: Mapping[str, JudgedCertificate],
     kept_back: Mapping[str, Finding],
 ) -> Draft:
     """The snapshot of a gateway, as far as there is room for what it names.
@@ -210,13 +210,13 @@ def _members(gateway: str, scaling: Scaling) -> list[SnapshotMember]:
 
 
 def _no_hostname(world: World, gateway: MailGateway) -> Finding | None:
-    members = certificates.members_of(world, gateway.name) if gateway.spec.hostname else []
+    members = world.names_of_members(gateway.name) if gateway.spec.hostname else []
     problem = domains.unusable(member_hostname(gateway.spec.hostname, member) for member in members)
     return (Reason.INVALID, f"spec.hostname: {problem}: correct it") if problem else None
 
 
 def _delivery(
-    gateway: MailGateway, judged: Mapping[str, certificates.Judged], before: Snapshot | None
+    gateway: MailGateway, judged: Mapping[str, JudgedCertificate], before: Snapshot | None
 ) -> tuple[SnapshotDelivery, Finding | None]:
     spec = gateway.spec.delivery
     certificate: ServedCertificate | None = None
@@ -266,7 +266,7 @@ def _files(one: ServedCertificate) -> list[str]:
     return [one.file] if one.file else list(one.files.values())
 
 
-def _all_files(judged: Sequence[certificates.Judged], demo: certificates.Judged | None) -> dict[str, bytes]:
+def _all_files(judged: Sequence[JudgedCertificate], demo: JudgedCertificate | None) -> dict[str, bytes]:
     found: dict[str, bytes] = {}
     for one in [*judged, *([demo] if demo else [])]:
         found |= one.files()
@@ -276,7 +276,7 @@ def _all_files(judged: Sequence[certificates.Judged], demo: certificates.Judged 
 def _digests(
     base: Snapshot,
     lists: Mapping[str, Authorities],
-    judged: Mapping[str, certificates.Judged],
+    judged: Mapping[str, JudgedCertificate],
     mine: Controls,
 ) -> dict[str, str]:
     found = {f"Listener/{one.name}": _listener_digest(base, one) for one in base.listeners}

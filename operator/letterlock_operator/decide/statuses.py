@@ -17,13 +17,13 @@ from letterlock_api.state import DestinationState
 from letterlock_operator import names
 from letterlock_operator.decide import (
     authorities,
-    certificates,
     destinations,
     domains,
     listeners,
     outcomes,
     policies,
 )
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.programmed import Standing, listening, programmed
 from letterlock_operator.decide.snapshots import Outcome
 from letterlock_operator.decide.verdicts import Finding, Verdict, accepted, false, listed, stamped, true
@@ -32,7 +32,7 @@ from letterlock_operator.world import FieldConflict, Member
 
 def certificate(
     resource: Certificate,
-    judged: certificates.Judged,
+    judged: JudgedCertificate,
     users: Sequence[str],
     running: Verdict,
     now: datetime,
@@ -79,12 +79,12 @@ def certificate(
     )
 
 
-def _request(judged: certificates.Judged, member: str) -> str | None:
+def _request(judged: JudgedCertificate, member: str) -> str | None:
     filled = judged.slots.get(member)
     return filled.request or None if filled is not None else None
 
 
-def _next(judged: certificates.Judged) -> NextCertificate | None:
+def _next(judged: JudgedCertificate) -> NextCertificate | None:
     """The prepared next certificate; the first member's, where each has its own."""
     prepared = [one.following for _, one in sorted(judged.slots.items()) if one.following is not None]
     if not prepared:
@@ -98,7 +98,7 @@ def _next(judged: certificates.Judged) -> NextCertificate | None:
     )
 
 
-def _certificate_members(judged: certificates.Judged) -> list[CertificateMember]:
+def _certificate_members(judged: JudgedCertificate) -> list[CertificateMember]:
     return [
         CertificateMember(
             name=member,
@@ -110,7 +110,7 @@ def _certificate_members(judged: certificates.Judged) -> list[CertificateMember]
     ]
 
 
-def _issuing(judged: certificates.Judged) -> Verdict:
+def _issuing(judged: JudgedCertificate) -> Verdict:
     under_way = next((one.issuing for one in judged.slots.values() if one.issuing is not None), None)
     if under_way is not None:
         return true(Type.ISSUING, *under_way)

@@ -10,7 +10,6 @@ from letterlock_api.conditions import Condition, Reason, Type, condition
 from letterlock_api.destinationcontrol import DestinationControl
 from letterlock_api.kinds import KINDS, AnyResource
 from letterlock_operator.decide import (
-    certificates,
     control_statuses,
     happenings,
     listeners,
@@ -18,6 +17,7 @@ from letterlock_operator.decide import (
 )
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.control_statuses import Told
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.outcomes import by_resource
 from letterlock_operator.decide.programmed import NOBODY, Standing, standing
 from letterlock_operator.decide.remembering import Entry, Groups, Reads, Recall
@@ -52,7 +52,7 @@ class Judged:
     """All that is to be told of."""
 
     lists: Mapping[str, Authorities]
-    certificates: Mapping[str, certificates.Judged]
+    certificates: Mapping[str, JudgedCertificate]
     outcomes: Mapping[str, Outcome]
     """By gateway."""
     controls: Groups[DestinationControl]

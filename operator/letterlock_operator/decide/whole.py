@@ -26,6 +26,7 @@ from letterlock_operator.decide import (
 )
 from letterlock_operator.decide.authorities import Authorities
 from letterlock_operator.decide.controls import Controls
+from letterlock_operator.decide.judged_certificates import JudgedCertificate
 from letterlock_operator.decide.remembering import Entry, Groups, Reads, Recall, watched
 from letterlock_operator.decide.scaling import Scaling
 from letterlock_operator.decide.snapshots import Given, Outcome
@@ -51,12 +52,10 @@ class Memo:
         default_factory=lambda: (Groups(), Groups(), Groups())
     )
     lists: Mapping[str, Authorities] = field(default_factory=dict[str, Authorities])
-    judged: Mapping[str, Entry[certificates.Judged]] = field(
-        default_factory=dict[str, Entry[certificates.Judged]]
+    judged: Mapping[str, Entry[JudgedCertificate]] = field(
+        default_factory=dict[str, Entry[JudgedCertificate]]
     )
-    demos: Mapping[str, Entry[certificates.Judged]] = field(
-        default_factory=dict[str, Entry[certificates.Judged]]
-    )
+    demos: Mapping[str, Entry[JudgedCertificate]] = field(default_factory=dict[str, Entry[JudgedCertificate]])
     heard: Mapping[str, _Heard] = field(default_factory=dict[str, _Heard])
     """Listeners by gateway."""
     ruled: Mapping[str, Controls] = field(default_factory=dict[str, Controls])
@@ -89,7 +88,7 @@ def decide_again(world: World, now: datetime, memo: Memo) -> tuple[Plan, Memo]:
     world = watched(world, reads)
     lists = _same(memo.lists, authorities.judge_all(whole, before, now))
     deciding = _Deciding(whole, memo, lists, before, reads, now)
-    known = Recall[certificates.Judged](memo.judged, reads, now)
+    known = Recall[JudgedCertificate](memo.judged, reads, now)
     judged = certificates.judge_all(world, lists, now, known)
     outcomes = {
         name: deciding.outcome(one, judged, scaled[name]) for name, one in sorted(world.gateways.items())
@@ -198,13 +197,13 @@ class _Deciding:
             memo.groups[1].again(world.listeners),
             memo.groups[2].again(world.destinations),
         )
-        self.demos = Recall[certificates.Judged](memo.demos, reads, now)
+        self.demos = Recall[JudgedCertificate](memo.demos, reads, now)
         self.outcomes = Recall[Outcome](memo.outcomes, reads, now)
         self.heard: dict[str, _Heard] = {}
         self.controls: dict[str, Controls] = {}
 
     def outcome(
-        self, gateway: MailGateway, judged: Mapping[str, certificates.Judged], scaled: Scaling
+        self, gateway: MailGateway, judged: Mapping[str, JudgedCertificate], scaled: Scaling
     ) -> Outcome:
         """What becomes of one gateway."""
         name, world, now = gateway.name, self._world, self._now
@@ -251,7 +250,7 @@ class _Deciding:
             mine,
             demo,
             scaled,
-            certificates.members_of(world, name),
+            world.names_of_members(name),
             in_place.still_said(world, before),
             [world.config_maps.get(names.ca_shard(name, number)) for number in range(names.CA_SHARDS)],
             naming.gateway_taken(world, name),
