@@ -254,6 +254,8 @@ class Reconciler:
                 selectors["fieldSelector"] = SECRETS_LEFT_OUT
             items, revision = await self._api.list(kind, namespace, **selectors)
             self._store.replace(namespace, kind, items, revision)
+        if namespace in self._passes:
+            self._passes[namespace].memory.keep_only(self._store.namespace(namespace).objects)
         self._relist_at[namespace] = time.monotonic() + (_FIRST_RELIST if due is None else _RELIST)
 
 

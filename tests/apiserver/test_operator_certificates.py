@@ -11,6 +11,7 @@ from cryptography import x509
 from tests.apiserver.test_operator_members import SMTP_PORT, programmed
 from tests.certificates.programs import PASSPHRASE, openssl, pair
 from tests.decide.authority import intermediate, root
+from tests.harness import tls_programs
 from tests.harness.apiserver import ApiServer, Kubectl
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
@@ -46,19 +47,9 @@ def reason(kubectl: Kubectl, wanted: str, what: str = MX) -> str:
 
 def verified(address: str, root_file: Path, name: str) -> bool:
     """Whether openssl verifies the member's listener against this root alone, for this name."""
-    done = subprocess.run(
-        (
-            *("openssl", "s_client", "-starttls", "smtp", "-connect", f"{address}:{SMTP_PORT}"),
-            *("-no-CApath", "-no-CAstore", "-CAfile", str(root_file)),
-            *("-verify_hostname", name, "-verify_return_error"),
-        ),
-        input="QUIT\r\n",
-        capture_output=True,
-        text=True,
-        timeout=30,
-        check=False,
-    )
-    return "Verify return code: 0 (ok)" in done.stdout
+    options = ("-no-CApath", "-no-CAstore", "-CAfile", str(root_file), "-verify_hostname", name)
+    shown = tls_programs.shown(address, SMTP_PORT, *options, "-verify_return_error")
+    return "Verify return code: 0 (ok)" in shown
 
 
 def test_a_request_signed_by_an_intermediate_is_served_and_verified_against_the_root_alone(

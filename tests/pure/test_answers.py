@@ -1,4 +1,7 @@
-"""Answers to the operator's own requests: what others changed meanwhile is decided on, though no watch shows it."""
+"""Answers to the operator's own requests: what others changed meanwhile is decided on, though no watch shows it.
+
+And what is remembered of them, which goes with the objects.
+"""
 
 from typing import Any, cast
 
@@ -69,3 +72,19 @@ def test_what_it_wrote_itself_is_decided_on():
     one.wrote("ConfigMap", {"metadata": {"name": "letterlock-default", "uid": "3", "resourceVersion": "11"}})
     assert one.memory.unseen
     assert "letterlock-default" in one.known.objects["ConfigMap"]
+
+
+def test_what_was_done_to_objects_that_are_gone_is_forgotten():
+    one = cluster()
+    for kind, name in (("Certificate", "mx"), ("Certificate", "gone")):
+        one.memory.settled[kind, name] = one.memory.settled[f"{kind}/status", name] = ("hash", 1)
+        one.memory.said[kind, name] = (object(), object())
+        one.quiet(kind, name, object())
+    one.store.put("MailGateway", certificate(13, metadata={"name": "here"}))
+    for kind in ("mount", "identity"):
+        one.quiet(kind, "here", one)
+        one.quiet(kind, "gone", one)
+    one.memory.keep_only(one.known.objects)
+    assert set(one.memory.settled) == {("Certificate", "mx"), ("Certificate/status", "mx")}
+    assert set(one.memory.said) == {("Certificate", "mx")}
+    assert set(one.memory.quiet) == {("Certificate", "mx"), ("mount", "here"), ("identity", "here")}

@@ -1,13 +1,18 @@
 """What every action needs: the client, what is known of the namespace, who owns what. Made by `reconcile`."""
 
 import operator
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from letterlock_api.base import API_VERSION
 from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import API, Object
 from letterlock_operator.store import NamespaceStore, Store
 from letterlock_operator.world import FieldConflict, Refusal
+
+# What is looked at for a gateway as a whole (`Cluster.rests`).
+_OF_GATEWAYS: Final = frozenset({"mount", "identity"})
 
 
 class OwnerGone(Exception):  # noqa: N818 - says what happened
@@ -45,6 +50,17 @@ class Memory:
     """Imports that did not work, by what was to be imported."""
     unseen: bool = False
     """Whether the store has changed by answers to our own requests, of which the watch shows nothing new any more."""
+
+    def keep_only(self, objects: Mapping[str, Mapping[str, Object]]) -> None:
+        """Forget what was done to objects that are no more. `objects`: by kind and name, all that there are."""
+        for table in (self.settled, self.quiet, self.said):
+            for kind, name in [key for key in table if key[1] not in objects[_kind_of(key[0])]]:
+                del table[kind, name]
+
+
+def _kind_of(kind: str) -> str:
+    """The kind of the object that `Memory` remembers something of under `kind`."""
+    return "MailGateway" if kind in _OF_GATEWAYS else kind.removesuffix("/status")
 
 
 @dataclass(frozen=True)
