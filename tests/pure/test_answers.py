@@ -3,12 +3,14 @@
 And what is remembered of them, which goes with the objects.
 """
 
+from datetime import UTC, datetime
 from typing import Any, cast
 
 from letterlock_operator.act.cluster import Cluster, Memory
 from letterlock_operator.act.makers import Makers
 from letterlock_operator.api import API
 from letterlock_operator.store import Store
+from letterlock_operator.world import FieldConflict
 
 
 def certificate(revision: int, generation: int = 1, **more: Any) -> dict[str, Any]:
@@ -79,6 +81,10 @@ def test_what_was_done_to_objects_that_are_gone_is_forgotten():
     for kind, name in (("Certificate", "mx"), ("Certificate", "gone")):
         one.memory.settled[kind, name] = one.memory.settled[f"{kind}/status", name] = ("hash", 1)
         one.memory.said[kind, name] = (object(), object())
+        one.memory.repairs[kind, name] = [1.0]
+        one.memory.conflicts[kind, name] = FieldConflict(
+            f"{kind}/{name}", "here", "kubectl", datetime.now(UTC)
+        )
         one.quiet(kind, name, object())
     one.store.put("MailGateway", certificate(13, metadata={"name": "here"}))
     for kind in ("mount", "identity"):
@@ -86,5 +92,6 @@ def test_what_was_done_to_objects_that_are_gone_is_forgotten():
         one.quiet(kind, "gone", one)
     one.memory.keep_only(one.known.objects)
     assert set(one.memory.settled) == {("Certificate", "mx"), ("Certificate/status", "mx")}
-    assert set(one.memory.said) == {("Certificate", "mx")}
+    for table in (one.memory.said, one.memory.repairs, one.memory.conflicts):
+        assert set(table) == {("Certificate", "mx")}
     assert set(one.memory.quiet) == {("Certificate", "mx"), ("mount", "here"), ("identity", "here")}

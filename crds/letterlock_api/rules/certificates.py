@@ -29,9 +29,7 @@ _PLACEHOLDERS: Final = ("{member}", "{ordinal}")
 
 
 def _is_cluster(spec: CertificateSpec) -> bool:
-    if spec.level:
-        return spec.level == "Cluster"
-    return spec.secret_ref is not None or spec.pkcs12 is not None
+    return spec.level_in_force == "Cluster"
 
 
 def _templates(spec: CertificateSpec) -> Iterator[str | None]:
@@ -114,12 +112,7 @@ RULES: Final[tuple[Rule[Any], ...]] = (
         " has(self.subject) && has(self.subject.commonName) && self.subject.commonName.contains('*')",
         "one certificate for all members (level Cluster) needs dnsNames or a wildcard as commonName"
         " (NotClusterCapable)",
-        lambda spec: (
-            not _is_cluster(spec)
-            or spec.pkcs12 is not None
-            or spec.secret_ref is not None
-            or _is_cluster_capable(spec)
-        ),
+        lambda spec: not _is_cluster(spec) or spec.brought or _is_cluster_capable(spec),
     ),
     Rule[CertificateSpec](
         "spec",

@@ -1,4 +1,4 @@
-"""Cuts what a client sends into command lines. Pure; used by `session`.
+"""Cuts what a client sends into command lines. Pure; used by `dialogue`.
 
 A line is text in UTF-8 that ends with CRLF (RFC 5321 section 2.3.8), without a bare CR, a bare LF or a NUL.
 Whatever else comes up to the next LF is one wrong line, of which no more than a line's length is kept.

@@ -1,6 +1,6 @@
 """One SMTP session without I/O: what each command means (RFC 5321, with RFC 2034, 2920, 3207, 3461 and 6531).
 
-How octets come in and replies go out is in `dialogue`. It takes no further command while there is an `action`,
+How octets come in and replies go out is in `dialogue`. A session takes no further command while there is an `action`,
 until `tls_started`, `stored` or `known` is called.
 """
 

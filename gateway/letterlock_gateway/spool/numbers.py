@@ -14,7 +14,7 @@ class Numbers:
 
     def __init__(self, worker: int, mid: int, rid: int) -> None:
         """`mid` and `rid`: the highest that were ever used in its spool."""
-        self.worker = worker
+        self._worker = worker
         self._mid, self._rid = self._after(mid), self._after(rid)
 
     def mid(self) -> int:
@@ -29,4 +29,4 @@ class Numbers:
         return range(first, self._rid, NUMBER_STEP)
 
     def _after(self, highest: int) -> int:
-        return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self.worker
+        return (highest // NUMBER_STEP + 1) * NUMBER_STEP + self._worker

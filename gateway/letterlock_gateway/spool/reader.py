@@ -30,6 +30,6 @@ class Reader:
             raise SpoolFailed(f"{type(problem).__name__}: {problem}") from problem
 
     def close(self) -> None:
-        """End the thread. Blocking."""
+        """End the thread, and close its connection. Blocking."""
         self._thread.shutdown()
         self._connection.close()

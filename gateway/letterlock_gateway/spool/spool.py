@@ -179,7 +179,8 @@ class Spool:
             loop, path = asyncio.get_running_loop(), self._bodies.path(mid)
             return await loop.run_in_executor(self._threads, Content.survey, path, self._threads)
         except (SpoolFailed, OSError) as problem:
-            raise SpoolFailed(f"the body of message {mid} cannot be read: {problem}") from problem
+            cause = problem.__cause__ or problem
+            raise SpoolFailed(f"the body of message {mid} cannot be read: {cause}") from cause
 
     async def delivered(
         self, rids: Sequence[int], *, hop: Hop, reply: str, notice: NewMessage | None = None

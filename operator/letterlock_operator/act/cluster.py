@@ -53,7 +53,7 @@ class Memory:
 
     def keep_only(self, objects: Mapping[str, Mapping[str, Object]]) -> None:
         """Forget what was done to objects that are no more. `objects`: by kind and name, all that there are."""
-        for table in (self.settled, self.quiet, self.said):
+        for table in (self.settled, self.repairs, self.conflicts, self.quiet, self.said):
             for kind, name in [key for key in table if key[1] not in objects[_kind_of(key[0])]]:
                 del table[kind, name]
 

@@ -1,4 +1,4 @@
-"""Which Certificates can be accepted: what is wrong with a wish as it stands, whatever there is. Pure."""
+"""Which Certificates can be accepted: what is wrong with a wish as it stands. Pure; used by `certificates`."""
 
 from typing import Final
 

@@ -1,4 +1,7 @@
-"""What the dates of a certificate call for: whom nothing renews, people hear of in time (C7). Pure."""
+"""What the dates of a certificate call for: of one that nothing renews, people hear in time (C7). Pure.
+
+Used by `certificates` and `judged_certificates`.
+"""
 
 from dataclasses import replace
 from datetime import datetime, timedelta
