@@ -91,7 +91,7 @@ def test_objects_that_are_deleted_and_edited_at_random_come_back_and_no_others_m
             (elsewhere, "mailgateways.letterlock.dev/default"),
         ):
             until(lambda where=where, what=what: holds(where, what, "Accepted"), what=f"{what} Accepted")
-        until(lambda: settled(kubectl) and settled(elsewhere), what="no more changes", every=1.0)
+        until(lambda: settled(kubectl) and settled(elsewhere), what="no more changes", every=1.0, seconds=120)
         before = derived(kubectl, "default")
         others = revisions(derived(kubectl, "other")), revisions(derived(elsewhere, "default"))
         assert len(before) > 6
@@ -129,7 +129,7 @@ def test_members_of_two_gateways_mount_nothing_of_each_other(
         kubectl.apply(*QUICKSTART, *OTHERS)
         converged(kubectl)
         until(lambda: holds(kubectl, "certificates.letterlock.dev/their", "Ready"), what="their certificate")
-        until(lambda: settled(kubectl), what="no more changes", every=1.0)
+        until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
         ours, theirs = mounted("default"), mounted("other")
     assert not ours.keys() & theirs.keys()
     files = [{base64.b64decode(value) for one in by.values() for value in one} for by in (ours, theirs)]

@@ -55,6 +55,11 @@ def cert_manager(api_server: ApiServer) -> Generator[None]:
     api_server.kubectl(
         "wait", "--for=condition=Established", "--timeout=60s", "crd/certificates.cert-manager.io"
     )
+    # Established is not yet served.
+    until(
+        lambda: api_server.kubectl.run("get", "certificates.cert-manager.io", "-A").returncode == 0,
+        what="lists of its kind",
+    )
     yield
     api_server.kubectl("delete", "crd", "certificates.cert-manager.io")
 

@@ -15,6 +15,7 @@ from tests.harness.quickstart import (
     condition,
     converged,
     holds,
+    looked,
     resource,
     settled,
 )
@@ -49,11 +50,13 @@ def test_two_operators_by_mistake_make_one_key_and_never_another(
             return ready
 
         until(all_ready, what="all certificates")
-        until(lambda: settled(kubectl), what="no more changes", every=1.0)
+        until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
         assert keys(kubectl) == seen
         assert len(seen) >= 9
+    renewed = looked(kubectl)
     with operator(api_server.kubeconfig, namespace, tmp_path / "third.log"):
-        assert until(lambda: settled(kubectl), what="no more changes", every=1.0)
+        until(lambda: looked(kubectl) != renewed, seconds=60, what="an operator that has looked")
+        assert until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
     assert keys(kubectl) == seen
 
 

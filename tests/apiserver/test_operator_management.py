@@ -52,7 +52,11 @@ def test_its_service_comes_and_goes_and_its_users_are_mounted(
             what="users are mounted",
             seconds=60,
         )
-        assert "users-" in kubectl("get", "configmap/default-snapshot", "--output", "yaml")
+        until(
+            lambda: "users-" in kubectl("get", "configmap/default-snapshot", "--output", "yaml"),
+            what="the snapshot that names them",
+            seconds=60,
+        )
         assert HASH not in kubectl("get", "configmaps", "--output", "yaml")
 
         kubectl.apply(gateway())

@@ -75,6 +75,7 @@ def versions(kubectl: Kubectl, folder: Path) -> Generator[list[Version]]:
             (*command, "get", "secret", SECRET, "--watch", "--output=json"), stdout=output
         )
     try:
+        until(lambda: '"resourceVersion"' in file.read_text(), what="the first version")
         yield found
         last = kubectl.json("get", "secret", SECRET)["metadata"]["resourceVersion"]
         until(lambda: f'"resourceVersion": "{last}"' in file.read_text(), what="the last version")

@@ -18,6 +18,8 @@ STATUSES = 5
 OURS = frozenset({"configmaps", "secrets", "pods", "events", "leases.coordination.k8s.io"})
 # What others write then: the stand-in kubelet, and controllers of Kubernetes that see the pod change.
 THEIRS = frozenset({"pods/status", "endpoints", "endpointslices.discovery.k8s.io"})
+# Seconds that a status is held back for a member's answer (act/holding.py).
+_HELD = 5.0
 CHANGES: list[tuple[str, str, dict[str, Any]]] = [
     ("DestinationControl", "to-7", {"tls": {"mode": "No"}}),
     ("Listener", "in-0", {"maxConcurrency": 77}),
@@ -44,11 +46,12 @@ def test_one_change_is_at_most_five_status_writes_and_restarts_nobody(
 ) -> None:
     before, generations = multitude.quiet(), multitude.generations()
     process = multitude.kubelet.pod("gw-0-0").process
-    multitude.change(kind, name, spec)
+    took = multitude.change(kind, name, spec)
     made = multitude.quiet() - before
     writes = {what: count for what, count in made.items() if what[0] in WRITES}
     statuses = {what: count for what, count in writes.items() if what[1].endswith("letterlock.dev/status")}
-    assert sum(statuses.values()) <= STATUSES, statuses
+    # Who waits longer for a member than a status is held back (act/holding.py) is told of that, too.
+    assert sum(statuses.values()) <= STATUSES + (took > _HELD), (statuses, took)
     plural = f"{kind.lower()}s.letterlock.dev"
     assert {what for _, what in writes.keys() - statuses.keys()} <= {*OURS, *THEIRS, plural}, writes
     assert multitude.generations() == generations

@@ -64,11 +64,12 @@ def test_who_changes_our_fields_again_and_again_is_named_and_left_alone_for_a_wh
         for number in range(3):
             change(2000 + number)
             until(lambda: port() == good, what="the port as it was")
+        until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
         assert not condition(kubectl, gateway, "FieldConflict")
         change(2003)
         said = until(lambda: condition(kubectl, gateway, "FieldConflict"), what="FieldConflict")
         assert "meddler keeps changing Service/letterlock-inbound" in said["message"]
-        until(lambda: settled(kubectl), what="no more changes", every=1.0)
+        until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
         assert port() == 2003
         events = kubectl.json("get", "events", "--field-selector=reason=FieldConflict")["items"]
         assert [one["message"] for one in events] == [said["message"]]
@@ -136,6 +137,14 @@ def test_an_object_that_was_there_before_us_is_not_taken_over(
         until(
             lambda: kubectl.run("get", "secret", "letterlock-cert-mx").returncode == 0, what="the certificate"
         )
+        told = (
+            "listeners.letterlock.dev/inbound" if kind == "service" else "mailgateways.letterlock.dev/default"
+        )
+        until(
+            lambda: condition(kubectl, told, "Accepted").get("reason") == "NameTaken",
+            seconds=60,
+            what="NameTaken",
+        )
         assert kubectl.json("get", kind, name) == before
 
 
@@ -154,6 +163,6 @@ def test_with_the_gateway_all_that_was_made_for_it_goes(
                     if "/default" in one or "letterlock-internal" in one
                 ]
             ),
-            seconds=60,
+            seconds=180,
             what="the garbage collector",
         )

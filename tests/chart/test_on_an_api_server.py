@@ -82,7 +82,7 @@ def test_a_release_converges_with_its_own_rights_under_restricted_pod_security(
     with installed(cluster_helm, namespace, VALUES):
         with deployed_operator(api_server, namespace, DEPLOYMENT, folder, log):
             accepted(kubectl)
-            until(lambda: settled(kubectl), seconds=60, what="no more changes", every=1.0)
+            until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
         said = log.read_text().lower()
         assert "forbidden" not in said
         assert "permission" not in said
@@ -188,11 +188,12 @@ def test_two_releases_upgrade_and_uninstall(
         assert "forbidden" not in log.read_text().lower()
         before = other("get", "mailgateways,listeners.letterlock.dev", "--output=name")
         mx("uninstall", "mx", "--wait", "--timeout=90s")
-        until(lambda: not kubectl("get", "statefulsets", "--output=name"), seconds=60, what="no members")
-        left = kubectl(
-            "get", "letterlock,deployments,services,roles,networkpolicies", "--output=name"
-        ).split()
-        assert left == ["calist.letterlock.dev/system"]
+        kinds = "letterlock,deployments,services,roles,networkpolicies,statefulsets"
+        until(
+            lambda: kubectl("get", kinds, "--output=name").split() == ["calist.letterlock.dev/system"],
+            seconds=180,
+            what="nothing left but the system's list",
+        )
         assert other("get", "mailgateways,listeners.letterlock.dev", "--output=name") == before
         wide = (
             "clusterroles,clusterrolebindings,validatingadmissionpolicies,validatingadmissionpolicybindings"
@@ -218,7 +219,7 @@ def test_of_two_operators_with_one_namespace_the_second_says_so_and_does_not_act
             serving.terminate()
             serving.wait(30)
             kubectl.apply(LISTENER)
-            until(lambda: settled(kubectl), what="no changes", every=1.0)
+            until(lambda: settled(kubectl), what="no changes", every=1.0, seconds=120)
             assert not condition(kubectl, "listeners.letterlock.dev/inbound", "Accepted")
             # Instead of waiting for the minute to pass.
             kubectl("delete", "lease", "letterlock")

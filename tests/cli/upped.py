@@ -14,7 +14,7 @@ from typing import Any, Final
 import psutil
 import yaml
 
-from tests.harness.ports import free_port
+from tests.harness.ports import free_port, wait_for_listener
 from tests.harness.waiting import until
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -129,6 +129,8 @@ def receiver(run: Upped) -> Generator[None]:
     with (run.state.parent / "receiver").open("ab") as output:
         process = subprocess.Popen(program, stdout=output, stderr=output)
     try:
+        # What is tried now, and perhaps not again for an hour, must find somebody there.
+        wait_for_listener(run.receiver_port)
         yield
     finally:
         process.terminate()

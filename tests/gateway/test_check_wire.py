@@ -18,6 +18,7 @@ from letterlock_gateway.manage import checking
 from tests.gateway.test_outcomes_wire import (
     FAULTS,
     SENT_IN_CLEAR,
+    SILENT,
     STRICT,
     VERIFIED,
     Matrix,
@@ -40,8 +41,6 @@ SESSIONS: Final = [
     for fault, met in FAULTS.items()
     if len(met) <= len(VERIFIED) or met[-1] in (Event.LOST_ENCRYPTED, Event.REFUSED_ENCRYPTED)
 ]
-# Whose servers say nothing: that is waited for.
-SILENT: Final = {"no greeting", "EHLO unanswered", "STARTTLS unanswered", "silent after 220"}
 type Findings = dict[str, Any]
 
 
@@ -60,7 +59,7 @@ async def check(made: Delivering, domain: str, **changes: Any) -> Findings:
 async def check_all(seven: Matrix) -> dict[ResolvedTLSMode, Findings]:
     """A check of each mode's domain, all at once."""
     silent = any(one.fault in SILENT for one in seven.servers.values())
-    changes = {"seconds": 1} if silent else {}
+    changes = {"seconds": 3} if silent else {}
     found = await asyncio.gather(*(check(seven.made, domain_of(mode), **changes) for mode in MODES))
     return dict(zip(MODES, found, strict=True))
 

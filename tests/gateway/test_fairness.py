@@ -99,6 +99,13 @@ async def deliver(made: Delivering, receiver: Postfix, count: int, **limits: Any
     await send_many(made, count, "limits.example")
     await until(lambda: made.spool.queue_length() == 0, "an empty queue", seconds=120)
     await until(lambda: not made.delivery.sessions, "the connections to end", seconds=30)
+    await until(
+        lambda: (
+            receiver.log.count(": connect from") == receiver.log.count(": disconnect from")
+            and receiver.log[before:].count(": client=") >= count
+        ),
+        "Postfix to have seen and said all of it",
+    )
     return receiver.log[before:]
 
 
@@ -130,9 +137,12 @@ async def test_postfix_sees_no_more_connections_at_a_time_than_allowed(
         assert "Connection concurrency limit exceeded" not in log
         assert "too many connections" not in log.lower()
         # That Postfix would have said so shows without the limit.
+        mark = len(receiver.log)
         made.apply(destination("limits.example", tls_mode="No", routes=[route(receiver.port)]))
         await send_many(made, 60, "limits.example")
-        await until(lambda: "concurrency limit exceeded" in receiver.log, "Postfix to mind", seconds=60)
+        await until(
+            lambda: "concurrency limit exceeded" in receiver.log[mark:], "Postfix to mind", seconds=60
+        )
 
 
 async def test_postfix_gets_no_more_recipients_in_a_period_than_allowed(

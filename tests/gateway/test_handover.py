@@ -268,9 +268,10 @@ def test_one_that_shall_stay_after_all_listens_again(two: TwoMembers) -> None:
     two.going.wait_ready()
     waiting.until(lambda: ports.listening(two.port), what="a listener")
     sent = two.send(2, 100)
-    state = two.going.state()
-    assert state is not None
-    assert state.drained == 0
+    waiting.until(
+        lambda: (state := two.going.state()) is not None and state.drained == 0,
+        what="an order that is taken back",
+    )
     with two.receiver() as receiver:
         waiting.until(
             lambda: set(sent) <= set(receiver.message_ids()), seconds=60, what="mail by this member"

@@ -16,12 +16,13 @@ from letterlock_api.destinationcontrol import TLSMode
 from letterlock_api.snapshot import Destination, ResolvedTLSMode
 from letterlock_gateway.deliver import outcomes_table
 from letterlock_gateway.deliver.outcomes_table import Decision, Event
+from letterlock_gateway.deliver.terms import Timeouts
 from letterlock_operator.decide import decide
 from tests.decide import builders
 from tests.harness import chains
 from tests.harness.certificates import Authority
 from tests.harness.chains import Signer
-from tests.harness.deliveries import LETTER, Delivering, delivering, route, until
+from tests.harness.deliveries import LETTER, TIMEOUTS, Delivering, delivering, route, until
 from tests.harness.faulty_smtp import Fault, FaultySMTP
 from tests.harness.mounts import destination
 from tests.harness.nameserver import Nameserver
@@ -29,6 +30,8 @@ from tests.harness.nameserver import Nameserver
 MODES: Final[tuple[TLSMode, ...]] = get_args(TLSMode)
 OFFERED = Event.STARTTLS_OFFERED
 VERIFIED = (OFFERED, Event.ENCRYPTED, Event.VERIFIED)
+# Whose servers say nothing: that is waited for.
+SILENT: Final = {"no greeting", "EHLO unanswered", "STARTTLS unanswered", "silent after 220"}
 # What happens at a host with this fault to a delivery that goes as far as it can.
 FAULTS: Final[dict[Fault, tuple[Event, ...]]] = {
     "": VERIFIED,
@@ -145,7 +148,8 @@ async def matrix(
         }
         senders = await ends.enter_async_context(FaultySMTP())
         names = await ends.enter_async_context(Nameserver({}))
-        made = await ends.enter_async_context(delivering(directory))
+        timeouts = TIMEOUTS if fault in SILENT else Timeouts()
+        made = await ends.enter_async_context(delivering(directory, timeouts=timeouts))
         made.trusted = [root.pem]
         made.settings = made.settings.model_copy(update={"resolvers": [names.address]})
         back = destination("sender.example", resource="back", tls_mode="No", routes=[route(senders.port)])
@@ -283,12 +287,12 @@ async def test_a_reply_to_a_message_that_was_not_sent_loses_no_message(
 ) -> None:
     certificate = good(root)("mail.example") if tls else None
     server = FaultySMTP(certificate, fault=fault, keywords=("PIPELINING",))
-    async with server, delivering(tmp_path) as made:
+    async with server, delivering(tmp_path, timeouts=Timeouts()) as made:
         made.apply(destination("mail.example", resource="mail", routes=[route(server.port)]))
         # More than all buffers on the way take, so that the reply comes while there is something left to send.
         await made.send("someone@mail.example", body=LETTER + (b"x" * 76 + b"\r\n") * 300_000)
-        await until(made.deferred, "a deferral")
+        await until(made.deferred, "a deferral", seconds=60)
         assert made.logged("answers before it has got everything")
         server.fault = ""
         await made.spool.hasten()
-        await until(lambda: server.delivered, "the message")
+        await until(lambda: server.delivered, "the message", seconds=60)

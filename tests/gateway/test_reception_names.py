@@ -13,7 +13,7 @@ import dns.rrset
 import pytest
 
 from letterlock_api.snapshot import AccessGroup
-from letterlock_gateway.receive import sockets
+from letterlock_gateway.receive import hosts, sockets
 from letterlock_gateway.receive.hosts import Hosts
 from letterlock_gateway.receive.sockets import Endpoint
 from tests.gateway.receiving import Client, listener, receiving, running_set
@@ -107,7 +107,10 @@ async def test_groups_by_name(tmp_path: Path):
         assert b"(mail.partner.example [127.0.0.2])" in bodies[0]
 
 
-async def test_a_silent_name_server_delays_only_those_whose_name_decides(tmp_path: Path):
+async def test_a_silent_name_server_delays_only_those_whose_name_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(hosts, "_SECONDS", 8.0)
     groups = [
         AccessGroup(name="known", senders=["127.0.0.9"], policy="default"),
         AccessGroup(name="partner", senders=["mail.partner.example"], policy="relay"),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.gateway.receiving import listener, receiving, running_set
-from tests.harness import programs
+from tests.harness import programs, waiting
 from tests.harness.certificates import Authority
 from tests.harness.postfix import Postfix
 
@@ -27,11 +27,7 @@ async def test_postfix_delivers_over_verified_tls(tmp_path: Path, mode: str):
         def send() -> None:
             with Postfix.sending(world.port, ca=AUTHORITY.pem, match=["mx.here.example"]) as postfix:
                 postfix.submit(message, to=["one@here.example", "two@here.example"])
-                deadline = 60
-                while "is empty" not in postfix.queue():
-                    deadline -= 1
-                    assert deadline, postfix.log
-                    subprocess.run(["sleep", "0.5"], check=True)
+                waiting.until(lambda: postfix.log.count("status=sent") == 2, seconds=60, what="both sent")
 
         await asyncio.to_thread(send)
         found = await world.stored()

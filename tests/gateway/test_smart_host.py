@@ -9,6 +9,7 @@ import pytest
 
 from letterlock_api import credentials
 from letterlock_api.credentials import Credentials
+from letterlock_gateway.deliver.terms import Timeouts
 from letterlock_gateway.mount import MountRefused
 from tests.harness.certificates import Authority
 from tests.harness.deliveries import LETTER, Delivering, delivering, route, until
@@ -157,7 +158,7 @@ async def test_postfix_takes_mail_from_who_signed_in_only(
     )
     postfix.require_sign_in({LOGIN.username: PASSWORD}, mechanisms)
     with postfix:
-        async with delivering(tmp_path) as made:
+        async with delivering(tmp_path, timeouts=Timeouts()) as made:
             made.trusted = [authority.pem]
             sign_in(made, postfix.port, login=Credentials(LOGIN.username, "wrong"))
             await made.send()
@@ -167,6 +168,6 @@ async def test_postfix_takes_mail_from_who_signed_in_only(
             sign_in(made, postfix.port)
             await made.spool.hasten()
             await until(postfix.messages, "the message in the mailbox", seconds=30)
-            assert "sasl_username=us@smart.example" in postfix.log
+            await until(lambda: "sasl_username=us@smart.example" in postfix.log, "Postfix's log")
             assert f"sasl_method={mechanisms.partition(' ')[0]}" in postfix.log
             assert not any(PASSWORD in str(line) for line in made.lines)

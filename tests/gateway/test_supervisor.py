@@ -365,7 +365,7 @@ def test_a_changed_policy_makes_deferred_mail_due_at_once(member: Member, alive:
         member.mount.publish(taken.model_copy(update={"destinations": [there]}))
         if not alive:
             member.start()
-        waiting.until(lambda: inbox.count == 4, seconds=20, what="4 messages delivered")
+        waiting.until(lambda: inbox.count == 4, seconds=45, what="4 messages delivered")
         waiting.until(lambda: member.queue() == 0, what="an empty queue")
     finally:
         sink.stop()

@@ -18,7 +18,7 @@ from tests.harness import requests, tls_programs
 from tests.harness.apiserver import ApiServer, Kubectl, api_client
 from tests.harness.kubelet import Kubelet
 from tests.harness.operators import operator
-from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, holds, resource
+from tests.harness.quickstart import CERTIFICATE, GATEWAY, LISTENER, condition, holds, resource
 from tests.harness.waiting import until
 
 _GROUP: Final = ("letterlock.dev", "v1alpha1")
@@ -82,9 +82,18 @@ class Crowd:
         if self.members:
             self.run_members()
         self.kubectl.apply(GATEWAY, CERTIFICATE, LISTENER)
-        condition = "Programmed" if self.members else "Accepted"
-        self.until(lambda: holds(self.kubectl, "listeners.letterlock.dev/inbound", condition), "the listener")
+        comes = "Programmed" if self.members else "Accepted"
+        self.until(lambda: holds(self.kubectl, "listeners.letterlock.dev/inbound", comes), "the listener")
         self.until(lambda: holds(self.kubectl, "certificates.letterlock.dev/mx", "Ready"), "its certificate")
+        if not self.members:
+            # What is said of members changes once more with the pod that nobody runs: before anything is counted.
+            mx = "certificates.letterlock.dev/mx"
+            self.until(
+                lambda: (
+                    "no member is ready yet" in condition(self.kubectl, mx, "Programmed").get("message", "")
+                ),
+                "a pod that nobody runs",
+            )
         return self
 
     def __exit__(self, *_: object) -> None:

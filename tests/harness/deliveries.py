@@ -21,8 +21,9 @@ from letterlock_gateway.spool import NewMessage, NewRecipient, Spool
 from tests.harness import mounts
 from tests.harness.mounts import Files
 
+# Of servers that say nothing. What times out is not tried again in a test, so a loaded machine must not exceed them.
 TIMEOUTS = Timeouts(
-    connect=2, greeting=1, hello=1, start_tls=1, handshake=1, mail=2, recipient=2, data=2, block=2, end=2
+    connect=5, greeting=2, hello=2, start_tls=2, handshake=2, mail=5, recipient=5, data=5, block=5, end=5
 )
 LETTER = b"From: a@sender.example\r\nSubject: secret subject\r\n\r\nsecret text\r\n.dot\r\n"
 
@@ -121,7 +122,7 @@ async def delivering(
         assert not problems
 
 
-async def until(observe: Callable[[], Any], what: str, *, seconds: float = 10) -> Any:
+async def until(observe: Callable[[], Any], what: str, *, seconds: float = 30) -> Any:
     """What `observe` gives, once that is true. Raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while not (seen := observe()):

@@ -28,6 +28,7 @@ from typing import Any, Final, Self, cast
 
 from kubernetes import client
 from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from letterlock_api.state import HEALTH_PORT, STATE_PORT
 from tests.harness.apiserver import api_client
@@ -173,7 +174,7 @@ class Kubelet:
         while not self._stopping.wait(_LOOK_EVERY):
             try:
                 self._look()
-            except (ApiException, OSError) as error:
+            except (ApiException, HTTPError, OSError) as error:
                 self.problems.append(str(error))
 
     def _look(self) -> None:
@@ -209,7 +210,7 @@ class Kubelet:
                     shutil.rmtree(self._pods[name].mount, ignore_errors=True)
                 try:
                     self._keep(self._pods[name], item)
-                except (ApiException, OSError) as error:
+                except (ApiException, HTTPError, OSError) as error:
                     self.problems.append(f"{name}: {error}")
 
     def _keep(self, pod: Pod, item: dict[str, Any]) -> None:
@@ -385,7 +386,8 @@ def _kept(given: Sequence[str]) -> list[str]:
 
 def _answers(url: str) -> bool:
     try:
-        with urllib.request.urlopen(url, timeout=1) as response:
+        # A real kubelet takes three that fail for one that is not ready; a loaded machine is slow.
+        with urllib.request.urlopen(url, timeout=5) as response:
             return response.status == 200
     except (urllib.error.URLError, OSError):
         return False

@@ -17,13 +17,16 @@ import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import psutil
 
 from letterlock_api.state import INTERNAL_SERVER_NAME, STATE_PATH, DestinationState, MemberState
 from tests.harness import ports, waiting
 from tests.harness.mounts import Internal, Mount
+
+# Seconds for its answer: it may have much else to do on a loaded machine.
+_ANSWER: Final = 30
 
 
 class Member:
@@ -88,14 +91,16 @@ class Member:
         url = f"http://{self.address}:{self.health_port}/readyz"
         with (
             contextlib.suppress(urllib.error.URLError, OSError),
-            urllib.request.urlopen(url, timeout=5) as answer,
+            urllib.request.urlopen(url, timeout=_ANSWER) as answer,
         ):
             return answer.status == 200
         return False
 
     def metrics(self) -> str:
         """What `/metrics` says."""
-        with urllib.request.urlopen(f"http://{self.address}:{self.health_port}/metrics", timeout=5) as answer:
+        with urllib.request.urlopen(
+            f"http://{self.address}:{self.health_port}/metrics", timeout=_ANSWER
+        ) as answer:
             return answer.read().decode()
 
     def wait_running(self, snapshot: str, *, seconds: float = 30) -> Self:
@@ -113,7 +118,7 @@ class Member:
 
     def state(self) -> MemberState | None:
         """What it says of itself; None: no answer."""
-        connection = _Connection(self.address, self.state_port, context=self._context, timeout=5)
+        connection = _Connection(self.address, self.state_port, context=self._context, timeout=_ANSWER)
         try:
             connection.request("GET", STATE_PATH)
             return MemberState.model_validate_json(connection.getresponse().read())
@@ -154,12 +159,17 @@ class Member:
         """Its worker processes that run now."""
         if self.process is None:
             return []
-        below = psutil.Process(self.process.pid).children(recursive=True)
-        return sorted(one.pid for one in below if one.name().startswith("letterlock-w"))
+        found: list[int] = []
+        for one in psutil.Process(self.process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
+                if one.name().startswith("letterlock-w"):
+                    found.append(one.pid)
+        return sorted(found)
 
     def kill_worker(self, pid: int) -> None:
         """End one of `worker_pids` at once."""
-        os.kill(pid, signal.SIGKILL)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
 
     def kill9(self) -> None:
         """End supervisor and workers at once, as a power cut does; start it again with `start`."""

@@ -432,12 +432,18 @@ class Postfix:
 
     def _write_configuration(self) -> None:
         lines = [f"{name} = {value}" for name, value in self._settings.items()]
-        (self.configuration / "main.cf").write_text("\n".join(lines) + "\n")
+        self._replace("main.cf", "\n".join(lines) + "\n")
         services = [_MASTER.format(port=f"{self.address}:{self.port}", processes=self._processes)]
         for place, different in self._also:
             options = "".join(f"  -o {{ {name} = {value} }}\n" for name, value in different.items())
             services.append(f"{place} inet n - n - {self._processes} smtpd\n{options}")
-        (self.configuration / "master.cf").write_text("".join(services))
+        self._replace("master.cf", "".join(services))
+
+    def _replace(self, name: str, content: str) -> None:
+        """Write a file whole: a process of Postfix may begin to read it at any time."""
+        scratch = self.configuration / f".{name}"
+        scratch.write_text(content)
+        scratch.replace(self.configuration / name)
 
     def _postfix(self, action: str) -> None:
         self._run("postfix", "-c", str(self.configuration), action)

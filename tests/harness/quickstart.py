@@ -79,7 +79,7 @@ def converged(kubectl: Kubectl) -> None:
         until(lambda what=what: holds(kubectl, what, "Accepted"), what=f"{what} Accepted")
     until(lambda: holds(kubectl, "certificates.letterlock.dev/mx", "Ready"), what="the certificate")
     until(lambda: "partner.example" in snapshot(kubectl) and "tls-" in snapshot(kubectl), what="a snapshot")
-    until(lambda: settled(kubectl), what="no more changes", every=1.0)
+    until(lambda: settled(kubectl), what="no more changes", every=1.0, seconds=120)
 
 
 def snapshot(kubectl: Kubectl) -> str:
@@ -97,6 +97,11 @@ def revisions(kubectl: Kubectl) -> dict[str, str]:
         for one in items
         if one["kind"] != "Lease"
     }
+
+
+def looked(kubectl: Kubectl) -> str:
+    """When an operator began a pass over the namespace last: it renews its Lease first."""
+    return kubectl("get", "lease", "letterlock", "--output", "jsonpath={.spec.renewTime}")
 
 
 def settled(kubectl: Kubectl) -> bool:

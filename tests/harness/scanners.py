@@ -61,7 +61,7 @@ class Testssl:
                 start_new_session=True,
             )
 
-    def findings(self, seconds: float = 600) -> list[Finding]:
+    def findings(self, seconds: float = 1800) -> list[Finding]:
         """What it has found. Raises subprocess.TimeoutExpired."""
         self.process.wait(timeout=seconds)
         loaded: list[dict[str, str]] = json.loads(self.report.read_text())

@@ -3,6 +3,7 @@
 import smtplib
 import ssl
 import threading
+import time
 import uuid
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
@@ -22,8 +23,15 @@ class Record:
     failures: list[str] = field(default_factory=list[str])
     """Sessions that did not end with a 250 and a 221."""
     certificates: list[str] = field(default_factory=list[str])
-    """sha256 of the certificate of each session, in the order in which they began."""
+    """sha256 of the certificate of each session, in the order in which they were seen."""
+    begun: list[float] = field(default_factory=list[float])
+    """When each of these sessions began to connect (time.monotonic)."""
     lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def certificates_since(self, moment: float) -> set[str]:
+        """Those of sessions that began after `moment` (time.monotonic)."""
+        with self.lock:
+            return {one for one, began in zip(self.certificates, self.begun, strict=True) if began >= moment}
 
 
 def send_one(
@@ -40,6 +48,7 @@ def send_one(
     identity = f"<{uuid.uuid4()}@client.example>"
     message = letters.sized_letter(size, identity).replace(b"\n", b"\r\n")
     acknowledged = False
+    began = time.monotonic()
     try:
         with smtplib.SMTP(address, port, local_hostname="client.example", timeout=60) as client:
             client.starttls(context=context)
@@ -47,6 +56,7 @@ def send_one(
             served = sha256(connected.getpeercert(binary_form=True)).hexdigest()
             with record.lock:
                 record.certificates.append(served)
+                record.begun.append(began)
             client.sendmail(sender, [to], message)
             acknowledged = True
             with record.lock:

@@ -100,4 +100,9 @@ def test_postfix_sends_again_what_a_killed_member_had_not_acknowledged(between: 
         made.member.kill9()
         made.member.start().wait_ready()
         check_all_arrived(made, ids)
-        waiting.until(lambda: "Mail queue is empty" in sender.queue(), seconds=60, what="an empty queue")
+
+        def emptied() -> bool:
+            sender.flush()
+            return "Mail queue is empty" in sender.queue()
+
+        waiting.until(emptied, seconds=120, every=1, what="an empty queue")

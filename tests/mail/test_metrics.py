@@ -51,12 +51,17 @@ def test_what_mail_does_is_counted_once_each_and_outlives_the_worker(
     member = watched.member
     watched.send(tmp_path, 2)
     tls = "letterlock_tls_connections_total"
-    waiting.until(
-        lambda: total(member.metrics(), tls, direction="out", result="failed") >= 2,
-        what="failures that are counted",
-        seconds=60,
-    )
-    told = member.metrics()
+
+    def counted() -> str | None:
+        text = member.metrics()
+        enough = (
+            total(text, tls, direction="out", result="failed") >= 2
+            and total(text, "letterlock_messages_accepted_total") == 2
+            and total(text, "letterlock_messages_deferred_total", reason="NameMismatch") >= 2
+        )
+        return text if enough else None
+
+    told = waiting.until(counted, what="both messages counted, and that they wait", seconds=60)
     assert promtool.metrics_problems(told) == ""
     assert {one for one, _ in series(told)} <= set(FAMILIES)
     assert total(told, "letterlock_connections_total", listener="public") == 2

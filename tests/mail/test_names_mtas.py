@@ -18,7 +18,7 @@ from letterlock_api.destinationcontrol import LastTLS, NameSource
 from letterlock_api.snapshot import Destination, ResolvedTLSMode
 from letterlock_gateway.deliver.terms import Timeouts
 from letterlock_gateway.manage import checking
-from tests.harness import chains
+from tests.harness import chains, waiting
 from tests.harness.certificates import Authority
 from tests.harness.chains import Signer
 from tests.harness.deliveries import Delivering, delivering, route, until
@@ -300,6 +300,8 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
         ends.enter_context(receiver)
         servers = ends.enter_context(NameServers(zones(network)))
         uvloop.run(run(found, tmp_path_factory.mktemp("names"), root, servers.address))
+        sent = sum(one.last.result == "Delivered" for one in found.came.values())
+        waiting.until(lambda: len(receiver.messages()) >= sent, seconds=60, what="all mail in the mailbox")
         found.arrived, found.log = receiver.messages(), receiver.log
         yield found
 

@@ -102,7 +102,10 @@ def receiver(cluster: Cluster) -> Iterator[Postfix]:
 
 def wait_arrived(receiver: Postfix, message: bytes) -> bytes:
     return waiting.until(
-        lambda: letters.arrived(message, receiver.messages()), seconds=60, what="the message, byte for byte"
+        # A next hop that was mended by others is tried again within 72 s (retry: 60 s, a fifth more or less).
+        lambda: letters.arrived(message, receiver.messages()),
+        seconds=150,
+        what="the message, byte for byte",
     )
 
 
@@ -170,8 +173,12 @@ def test_an_unlisted_ca_keeps_the_message_and_listing_it_delivers_it_by_itself(
         cluster.kubectl.apply(resource("CAList", "partner", certificates=other.pem.decode()))
         wait_arrived(receiver, message)
         cluster.wait_condition(DESTINATION, "Delivering", "True", "Delivered")
-        events = cluster.kubectl.json("get", "events")["items"]
-        assert any(one["reason"] == "NotTrusted" and one["type"] == "Warning" for one in events)
+
+        def told() -> bool:
+            events = cluster.kubectl.json("get", "events")["items"]
+            return any(one["reason"] == "NotTrusted" and one["type"] == "Warning" for one in events)
+
+        waiting.until(told, what="the Event")
 
 
 def test_a_certificate_for_another_host_is_a_name_mismatch_and_an_alert(
@@ -274,12 +281,12 @@ def test_a_replaced_certificate_fails_no_session_of_20_clients(cluster: Cluster,
             seconds=60,
         )
         cluster.wait_condition(LISTENER, "Programmed", "True")
-        began = len(record.certificates)
+        programmed = time.monotonic()
         waiting.until(clients.after(record, 50), what="traffic", seconds=60)
     after = sha256(leaf_der(cluster.secret("letterlock-cert-mx", "tls.crt"))).hexdigest()
     assert record.failures == []
     assert set(record.certificates) == {before, after}
-    assert set(record.certificates[began + 20 :]) == {after}, (
+    assert record.certificates_since(programmed) == {after}, (
         "once Programmed, no new session gets the old one"
     )
     waiting.until(

@@ -198,6 +198,7 @@ async def test_no_negotiates_no_tls_with_a_host_that_offers_it(
         await made.send(f"someone@{DOMAIN}", body=letter("in clear"))
         [arrived] = await until(lambda: subject(receiver, "in clear"), "the message", seconds=30)
         assert b"using TLS" not in arrived
+        await until(lambda: "disconnect from" in at_host(receiver, GOOD), "the end of the session")
         assert "TLS connection established" not in at_host(receiver, GOOD)
         assert "starttls=" not in at_host(receiver, GOOD)
         # That Postfix would have said so shows with another mode.

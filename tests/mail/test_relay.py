@@ -66,6 +66,7 @@ def test_required_takes_nothing_before_starttls(between: MakeBetween, tmp_path: 
         lambda: made.member.logged("TLS was required but remote host did not initiate it"),
         what="the log line",
     )
+    assert not made.member.logged("queued for delivery")
     assert made.member.queue() == 0
     assert made.receiver.messages() == []
 
@@ -90,6 +91,8 @@ def test_recipients_that_are_not_listed_are_rejected(between: MakeBetween, tmp_p
     made = between()
     transcript = swaks(made.port, to="someone@elsewhere.test", data=letters.letter(), directory=tmp_path)
     assert not transcript.accepted
+    waiting.until(lambda: made.member.logged("rejected: "), what="the refusal in the log")
+    assert not made.member.logged("queued for delivery")
     assert made.member.queue() == 0
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from letterlock_api.snapshot import Destination
+from letterlock_gateway.deliver.terms import Timeouts
 from tests.gateway.receiving import listener, receiving, running_set
 from tests.harness import deliveries, letters, smuggling, waiting
 from tests.harness.certificates import Authority
@@ -77,7 +78,7 @@ async def test_a_body_that_could_smuggle_leaves_us_as_one_message(
 ) -> None:
     """Reception takes no such body. Should one lie in a spool all the same, the next hop sees one message."""
     with receiver(mta, authority) as behind:
-        async with deliveries.delivering(tmp_path) as world:
+        async with deliveries.delivering(tmp_path, timeouts=Timeouts()) as world:
             route = deliveries.route(behind.port)
             world.apply(
                 Destination(resource="x", domains=[MAILBOX_DOMAIN], tls_mode="Required", routes=[route])

@@ -10,6 +10,7 @@ import pytest
 from letterlock_api import listings
 from letterlock_gateway.spool.traffic import last_day
 from letterlock_gateway.web.facts import chains
+from tests.harness.waiting import until
 from tests.web.managed import Client, Managed, proof_in
 from tests.web.populated import DAY, HOSTILE, populated
 
@@ -165,10 +166,14 @@ def test_what_would_happen_for_a_domain_is_looked_up_and_tried(site: Managed, cl
     assert "The built-in default holds for" in client.get("/destinations?domain=elsewhere.test").text
     assert "is no domain name" in client.get("/destinations?domain=no domain".replace(" ", "%20")).text
     form = {"domain": "domain-7.example", "proof": proof_in(page)}
-    answer = client.post("/destinations", form)
-    assert answer.status == 200
-    assert "not delivered, it waits and is tried again" in answer.text
-    assert "Connection refused" in answer.text or "refused" in answer.text
+
+    def tried() -> str | None:
+        answer = client.post("/destinations", form)
+        assert answer.status == 200
+        return answer.text if "not delivered, it waits and is tried again" in answer.text else None
+
+    # Another process does it, with less of the processor than mail has: on a busy machine not always in time.
+    assert "refused" in until(tried, seconds=180, what="an answer in time")
     assert client.post("/destinations", {**form, "proof": "x"}).status == 403
     assert site.client().post("/destinations", form).status == 303
     assert client.post("/queue", form).status == 405
