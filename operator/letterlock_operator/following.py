@@ -166,7 +166,9 @@ class Following:
             if followed.wanted != wanted:
                 continue  # others are to be asked now
             behind = [target for target in targets if _is_behind(target, followed)]
-            await self._hurry_all(key[0], behind, followed)
+            # Of one that is still being asked nobody knows: an operator that has just started would touch every pod.
+            answered = [target for target in behind if target.uid in followed.answers]
+            await self._hurry_all(key[0], answered, followed)
             age = loop.time() - followed.since
             wait = _FAST if behind and age < _HURRY else _SLOW
             try:
