@@ -231,8 +231,8 @@ def test_the_page_on_running_it_works_as_it_stands(
         )
         return [one for one in found if one["recipients"][0]["state"] == "deferred"]
 
-    waiting.until(waits, seconds=120, what="a message that waits")
-    mid, tries = str(waits()[0]["mid"]), waits()[0]["recipients"][0]["attempts"]
+    waiting_now = waiting.until(waits, seconds=120, what="a message that waits")[0]
+    mid, tries = str(waiting_now["mid"]), waiting_now["recipients"][0]["attempts"]
     told: dict[str, str] = {}
     for command in commands(OPERATIONS, "queue retry"):
         # Its number is another one here.

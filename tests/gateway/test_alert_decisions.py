@@ -8,7 +8,7 @@ from email import message_from_bytes, policy
 from email.message import EmailMessage
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from letterlock_api.snapshot import SnapshotAlertRecipient, SnapshotAlerts
@@ -36,6 +36,8 @@ def told_at(groups: list[tuple[float, tuple[TLSFailure, ...]]]) -> dict[str, lis
     return found
 
 
+# Where the end of a period, a sum, is not its end by the difference, it was due again at once, and again.
+@example([(0, 0.03), *((number, 0.0) for number in range(1, 20)), (20, 0.0)])
 @given(
     st.lists(
         st.tuples(st.integers(0, 60), st.floats(0, 2 * PERIOD)),
@@ -69,7 +71,7 @@ def test_no_domain_is_told_twice_an_hour_no_member_tells_too_much_and_none_is_fo
         now = again
     moments = [at for at, _ in sent]
     for domain, times in told_at(sent).items():
-        assert all(later - earlier >= PERIOD for earlier, later in itertools.pairwise(times)), domain
+        assert all(later >= earlier + PERIOD for earlier, later in itertools.pairwise(times)), domain
     assert all(sum(at <= one < at + PERIOD for one in moments) <= MOST for at in moments)
     assert set(told_at(sent)) == set(failed)
 

@@ -37,7 +37,7 @@ class Told:
         `sent`: in a message; else only in the log, for want of somebody to send it to.
         """
         domains = {**self.domains, **{one.domain: now for one in group}}
-        kept = sorted((at, domain) for domain, at in domains.items() if 0 <= now - at < PERIOD)
+        kept = sorted((at, domain) for domain, at in domains.items() if _lately(at, now))
         messages = (*self._recent(now), now) if sent else self._recent(now)
         return Told({domain: at for at, domain in kept[-_MOST_REMEMBERED:]}, messages)
 
@@ -50,8 +50,13 @@ class Told:
         return min(self._recent(now)) + PERIOD if self.room(now) <= 0 else None
 
     def _recent(self, now: float) -> tuple[float, ...]:
-        # A time in the future is that of a clock that has been set back since.
-        return tuple(at for at in self.messages if 0 <= now - at < PERIOD)
+        return tuple(at for at in self.messages if _lately(at, now))
+
+
+def _lately(at: float, now: float) -> bool:
+    """Whether `at` was within a period. Its end is a sum, as `full_until` has it: a difference is rounded otherwise."""
+    # A time in the future is that of a clock that has been set back since.
+    return at <= now < at + PERIOD
 
 
 @dataclass(frozen=True)
@@ -83,7 +88,7 @@ def due(waiting: Mapping[str, TLSFailure], told: Told, now: float) -> Due:
 
 def _is_news(one: TLSFailure, told: Told, now: float) -> bool:
     before = told.domains.get(one.domain)
-    return before is None or before > now or one.at - before >= PERIOD
+    return before is None or before > now or one.at >= before + PERIOD
 
 
 @dataclass(frozen=True)
