@@ -157,18 +157,14 @@ class Following:
             wanted = followed.wanted
             targets = [target for target in wanted.targets if target.address]
             # First the annotation, then the question: those that have answered before are known to be behind.
-            heard = [
-                one for one in targets if one.uid in followed.answers and one.uid not in followed.annotated
-            ]
-            await self._hurry_all(key[0], heard, followed)
+            untouched = [one for one in targets if one.uid not in followed.annotated]
+            await self._hurry_all(key[0], untouched, followed)
             if wanted.identity is not None:
                 await self._ask_all(key[0], targets, wanted.identity, followed)
             if followed.wanted != wanted:
                 continue  # others are to be asked now
             behind = [target for target in targets if _is_behind(target, followed)]
-            # Of one that is still being asked nobody knows: an operator that has just started would touch every pod.
-            answered = [target for target in behind if target.uid in followed.answers]
-            await self._hurry_all(key[0], answered, followed)
+            await self._hurry_all(key[0], behind, followed)
             age = loop.time() - followed.since
             wait = _FAST if behind and age < _HURRY else _SLOW
             try:
@@ -204,7 +200,8 @@ class Following:
 
     async def _hurry_all(self, namespace: str, targets: Iterable[Target], followed: _Followed) -> None:
         age = asyncio.get_running_loop().time() - followed.since
-        behind = [target for target in targets if _is_behind(target, followed)]
+        # Of one that is still being asked nobody knows: an operator that has just started would touch every pod.
+        behind = [one for one in targets if one.uid in followed.answers and _is_behind(one, followed)]
         await asyncio.gather(*(self._hurry(namespace, target, followed, age) for target in behind))
 
     async def _hurry(self, namespace: str, target: Target, followed: _Followed, age: float) -> None:

@@ -29,6 +29,14 @@ from tests.harness.mounts import Internal, Mount
 _ANSWER: Final = 30
 
 
+def named(process: psutil.Process) -> str:
+    """The name of a process; empty where it has just ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
 class Member:
     """A member on `directory/mount` with its spool in `directory/spool`. Use as a context manager."""
 
@@ -159,12 +167,8 @@ class Member:
         """Its worker processes that run now."""
         if self.process is None:
             return []
-        found: list[int] = []
-        for one in psutil.Process(self.process.pid).children(recursive=True):
-            with contextlib.suppress(psutil.NoSuchProcess):  # ended meanwhile
-                if one.name().startswith("letterlock-w"):
-                    found.append(one.pid)
-        return sorted(found)
+        below = psutil.Process(self.process.pid).children(recursive=True)
+        return sorted(one.pid for one in below if named(one).startswith("letterlock-w"))
 
     def kill_worker(self, pid: int) -> None:
         """End one of `worker_pids` at once."""

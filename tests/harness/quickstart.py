@@ -99,6 +99,16 @@ def revisions(kubectl: Kubectl) -> dict[str, str]:
     }
 
 
+def changed(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    """What changed between two `revisions`, but for what controllers of Kubernetes say in their own time."""
+    return {
+        name
+        for name in before | after
+        if before.get(name) != after.get(name)
+        and not name.startswith(("StatefulSet/", "PodDisruptionBudget/"))
+    }
+
+
 def looked(kubectl: Kubectl) -> str:
     """When an operator began a pass over the namespace last: it renews its Lease first."""
     return kubectl("get", "lease", "letterlock", "--output", "jsonpath={.spec.renewTime}")

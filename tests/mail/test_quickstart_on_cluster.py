@@ -100,6 +100,12 @@ def receiver(cluster: Cluster) -> Iterator[Postfix]:
         yield running
 
 
+def warnings(cluster: Cluster, reason: str) -> list[dict[str, Any]]:
+    """Events of this reason that warn."""
+    events: list[dict[str, Any]] = cluster.kubectl.json("get", "events")["items"]
+    return [one for one in events if one["reason"] == reason and one["type"] == "Warning"]
+
+
 def wait_arrived(receiver: Postfix, message: bytes) -> bytes:
     return waiting.until(
         # A next hop that was mended by others is tried again within 72 s (retry: 60 s, a fifth more or less).
@@ -173,12 +179,7 @@ def test_an_unlisted_ca_keeps_the_message_and_listing_it_delivers_it_by_itself(
         cluster.kubectl.apply(resource("CAList", "partner", certificates=other.pem.decode()))
         wait_arrived(receiver, message)
         cluster.wait_condition(DESTINATION, "Delivering", "True", "Delivered")
-
-        def told() -> bool:
-            events = cluster.kubectl.json("get", "events")["items"]
-            return any(one["reason"] == "NotTrusted" and one["type"] == "Warning" for one in events)
-
-        waiting.until(told, what="the Event")
+        waiting.until(lambda: warnings(cluster, "NotTrusted"), what="the Event")
 
 
 def test_a_certificate_for_another_host_is_a_name_mismatch_and_an_alert(
@@ -226,11 +227,7 @@ def test_a_certificate_for_another_host_is_a_name_mismatch_and_an_alert(
         assert b"[Letterlock Warning] TLS required for example.com failed: NameMismatch" in alert
         assert b"DestinationControl example-com, RequiredVerify" in alert
 
-        def told() -> list[dict[str, Any]]:
-            events = cluster.kubectl.json("get", "events")["items"]
-            return [one for one in events if one["reason"] == "NameMismatch" and one["type"] == "Warning"]
-
-        [event] = waiting.until(told, what="the Event")
+        [event] = waiting.until(lambda: warnings(cluster, "NameMismatch"), what="the Event")
         involved = event["involvedObject"]
         assert (involved["kind"], involved["name"]) == ("DestinationControl", "example-com")
         assert "example.com" in event["message"]

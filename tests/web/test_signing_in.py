@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.harness.certificates import Authority
+from tests.harness.member import named
 from tests.harness.mounts import listener
 from tests.harness.ports import free_port
 from tests.harness.waiting import until
@@ -240,7 +241,7 @@ def test_the_pages_start_again_when_they_die_and_mail_does_not_notice(site: Mana
 
     def pages() -> list[psutil.Process]:
         below = psutil.Process(site.member.process.pid if site.member.process else 0).children(recursive=True)
-        return [one for one in below if _name(one) == "letterlock-http"]
+        return [one for one in below if named(one) == "letterlock-http"]
 
     (process,) = pages()
     assert process.nice() == min(19, psutil.Process(workers[0]).nice() + 10)
@@ -252,14 +253,6 @@ def test_the_pages_start_again_when_they_die_and_mail_does_not_notice(site: Mana
     assert site.client(cookie=token).get("/").status == 200  # sessions outlive the process
     assert site.member.worker_pids() == workers
     assert site.member.logged("HTTPS management ended (signal SIGKILL) and is started again")
-
-
-def _name(process: psutil.Process) -> str:
-    """Empty where it has just gone."""
-    try:
-        return process.name()
-    except psutil.NoSuchProcess:
-        return ""
 
 
 def _answers(site: Managed) -> bool:

@@ -3,7 +3,7 @@
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from letterlock_api.base import API_VERSION
 from letterlock_operator.act.makers import Makers
@@ -53,9 +53,17 @@ class Memory:
 
     def keep_only(self, objects: Mapping[str, Mapping[str, Object]]) -> None:
         """Forget what was done to objects that are no more. `objects`: by kind and name, all that there are."""
-        for table in (self.settled, self.repairs, self.conflicts, self.quiet, self.said):
+        for table in self._tables():
             for kind, name in [key for key in table if key[1] not in objects[_kind_of(key[0])]]:
                 del table[kind, name]
+
+    def forget(self, kind: str, name: str) -> None:
+        """Forget what was done to one object, which is no more."""
+        for table in self._tables():
+            table.pop((kind, name), None)
+
+    def _tables(self) -> tuple[dict[tuple[str, str], Any], ...]:
+        return (self.settled, self.repairs, self.conflicts, self.quiet, self.said)
 
 
 def _kind_of(kind: str) -> str:

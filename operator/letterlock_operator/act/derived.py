@@ -73,8 +73,7 @@ async def remove(cluster: Cluster, kind: str, name: str) -> None:
         return
     with contextlib.suppress(api.NotFound):
         await cluster.api.delete(kind, cluster.namespace, name, observed["metadata"]["uid"])
-    for table in (cluster.memory.settled, cluster.memory.repairs, cluster.memory.conflicts):
-        table.pop((kind, name), None)
+    cluster.memory.forget(kind, name)
     _log.info("%s %s/%s deleted: nothing wants it any more", kind, cluster.namespace, name)
 
 
